@@ -1,0 +1,313 @@
+//! What an address looks like in the store: bare, bounded, and how it came to be known.
+
+use std::time::SystemTime;
+
+use bitflags::bitflags;
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+
+use crate::{clock::Timestamp, refusal::Refused};
+
+bitflags! {
+    /// All the ways in which an address came to be known.
+    ///
+    /// The numbers are written to disk: they are never given another meaning.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    pub struct Sources: u16 {
+        /// The user pinned it: only the user takes it away.
+        const PINNED = 1;
+        /// It stands in a signed peer record. That proves who wrote it, not that it can be reached.
+        const CERTIFIED = 1 << 1;
+        /// The peer itself told it, by identify or identify-push.
+        const IDENTIFY = 1 << 2;
+        /// Kademlia told it.
+        const KADEMLIA = 1 << 3;
+        /// A rendezvous point told it.
+        const RENDEZVOUS = 1 << 4;
+        /// mDNS told it.
+        const MDNS = 1 << 5;
+        /// The application added it through the store.
+        const APPLICATION = 1 << 6;
+        /// Another discovery protocol told it, or `Swarm::add_peer_address`.
+        const DISCOVERY = 1 << 7;
+        /// An inbound connection came from it: usually an ephemeral port, or a NAT mapping.
+        const INBOUND = 1 << 8;
+        /// This node dialled it, and the handshake gave this peer id.
+        const DIALLED = 1 << 9;
+    }
+}
+
+impl Sources {
+    /// What the peer itself says.
+    pub(crate) const SELF_TOLD: Self = Self::IDENTIFY.union(Self::CERTIFIED);
+    /// What others say of the peer.
+    pub(crate) const HEARSAY: Self = Self::KADEMLIA
+        .union(Self::RENDEZVOUS)
+        .union(Self::MDNS)
+        .union(Self::APPLICATION)
+        .union(Self::DISCOVERY);
+}
+
+/// Who tells the store something about a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// The peer itself, by identify or identify-push.
+    Identify,
+    /// Kademlia.
+    Kademlia,
+    /// A rendezvous point.
+    Rendezvous,
+    /// mDNS.
+    Mdns,
+    /// Any other discovery protocol, or one that cannot be named.
+    Discovery,
+}
+
+impl From<Source> for Sources {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Identify => Sources::IDENTIFY,
+            Source::Kademlia => Sources::KADEMLIA,
+            Source::Rendezvous => Sources::RENDEZVOUS,
+            Source::Mdns => Sources::MDNS,
+            Source::Discovery => Sources::DISCOVERY,
+        }
+    }
+}
+
+/// How far an address can be trusted to lead to its peer, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Seen on an inbound connection only.
+    Inbound,
+    /// Told by others: Kademlia, rendezvous, mDNS, the application.
+    Hearsay,
+    /// Told by the peer itself, signed or not.
+    SelfTold,
+    /// This node dialled it, and the handshake gave this peer id, within
+    /// [`Config::proven_lifetime`](crate::Config::proven_lifetime).
+    Proven,
+}
+
+/// Everything that the store knows about one address of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AddressInfo {
+    /// The address, without `/p2p/<peer>` at its end.
+    pub address: Multiaddr,
+    /// All the ways in which it came to be known.
+    pub sources: Sources,
+    /// What these ways, and the dials so far, make of it now.
+    pub standing: Standing,
+    /// When it was first heard of.
+    pub first_heard: SystemTime,
+    /// When it was last heard of, in steps of a quarter of its lifetime.
+    pub last_heard: SystemTime,
+    /// When a dial to it last succeeded, in steps of a quarter of
+    /// [`Config::proven_lifetime`](crate::Config::proven_lifetime).
+    pub last_success: Option<SystemTime>,
+    /// When a dial to it last failed.
+    pub last_failure: Option<SystemTime>,
+    /// Dials that succeeded.
+    pub successes: u32,
+    /// Dials that failed since the last one that succeeded.
+    pub failures: u32,
+}
+
+impl AddressInfo {
+    /// Whether the user pinned it.
+    pub fn is_pinned(&self) -> bool {
+        self.sources.contains(Sources::PINNED)
+    }
+
+    /// Whether it stands in a signed peer record of the peer.
+    pub fn is_certified(&self) -> bool {
+        self.sources.contains(Sources::CERTIFIED)
+    }
+}
+
+/// One address as a record keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) address: Multiaddr,
+    pub(crate) sources: Sources,
+    pub(crate) first_heard: Timestamp,
+    pub(crate) last_heard: Timestamp,
+    pub(crate) last_success: Option<Timestamp>,
+    pub(crate) last_failure: Option<Timestamp>,
+    pub(crate) successes: u32,
+    pub(crate) failures: u32,
+    /// No transport of this run speaks it: not offered again, but nothing is known against it.
+    pub(crate) unsupported: bool,
+    /// Protobuf fields of a newer version, kept as they are.
+    pub(crate) unknown: Box<[u8]>,
+}
+
+impl Entry {
+    pub(crate) fn new(address: Multiaddr, sources: Sources, now: Timestamp) -> Self {
+        Self {
+            address,
+            sources,
+            first_heard: now,
+            last_heard: now,
+            last_success: None,
+            last_failure: None,
+            successes: 0,
+            failures: 0,
+            unsupported: false,
+            unknown: Box::default(),
+        }
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.sources.contains(Sources::PINNED)
+    }
+
+    pub(crate) fn is_inbound_only(&self) -> bool {
+        self.sources == Sources::INBOUND
+    }
+
+    pub(crate) fn standing(
+        &self,
+        now: Timestamp,
+        proven_lifetime: std::time::Duration,
+    ) -> Standing {
+        if self
+            .last_success
+            .is_some_and(|at| now.since(at) < proven_lifetime)
+        {
+            Standing::Proven
+        } else if self.sources.intersects(Sources::SELF_TOLD) {
+            Standing::SelfTold
+        } else if self
+            .sources
+            .intersects(Sources::HEARSAY | Sources::PINNED | Sources::DIALLED)
+        {
+            Standing::Hearsay
+        } else {
+            Standing::Inbound
+        }
+    }
+
+    pub(crate) fn info(&self, now: Timestamp, proven_lifetime: std::time::Duration) -> AddressInfo {
+        AddressInfo {
+            address: self.address.clone(),
+            sources: self.sources,
+            standing: self.standing(now, proven_lifetime),
+            first_heard: self.first_heard.to_system_time(),
+            last_heard: self.last_heard.to_system_time(),
+            last_success: self.last_success.map(Timestamp::to_system_time),
+            last_failure: self.last_failure.map(Timestamp::to_system_time),
+            successes: self.successes,
+            failures: self.failures,
+        }
+    }
+}
+
+/// Brings an address of `peer` into the form that is stored: without `/p2p/<peer>` at its end.
+///
+/// `Ok(None)` is an address that says nothing beyond the peer id, as an inbound relayed connection has it.
+pub(crate) fn bare(
+    peer: &PeerId,
+    address: &Multiaddr,
+    max_len: usize,
+) -> Result<Option<Multiaddr>, Refused> {
+    if address.is_empty() {
+        return Err(Refused::EmptyAddress);
+    }
+    // The length is checked first, so that what follows costs a bounded time.
+    if address.len() > max_len {
+        return Err(Refused::AddressTooLong);
+    }
+    let mut bare = address.clone();
+    while let Some(Protocol::P2p(last)) = address_end(&bare) {
+        if last != *peer {
+            return Err(Refused::ForeignPeerId);
+        }
+        bare.pop();
+    }
+    Ok((!bare.is_empty()).then_some(bare))
+}
+
+/// The form in which an address is handed to the swarm: with `/p2p/<peer>` at its end, once.
+///
+/// The swarm compares addresses byte by byte, and this is the form that identify and Kademlia use too.
+pub(crate) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
+    address.with_p2p(peer).unwrap_or_else(|other| other)
+}
+
+fn address_end(address: &Multiaddr) -> Option<Protocol<'_>> {
+    address.iter().last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> PeerId {
+        PeerId::random()
+    }
+
+    fn at(address: &str) -> Multiaddr {
+        address.parse().expect("a valid multiaddr")
+    }
+
+    #[test]
+    fn the_peers_own_id_is_stripped_however_often_it_stands_there() {
+        let peer = peer();
+        let plain = at("/ip4/127.0.0.1/tcp/1");
+        let once = plain.clone().with(Protocol::P2p(peer));
+        let twice = once.clone().with(Protocol::P2p(peer));
+        for address in [&plain, &once, &twice] {
+            assert_eq!(bare(&peer, address, 512), Ok(Some(plain.clone())));
+        }
+    }
+
+    #[test]
+    fn another_peers_id_at_the_end_is_refused() {
+        let address = at("/ip4/127.0.0.1/tcp/1").with(Protocol::P2p(peer()));
+        assert_eq!(bare(&peer(), &address, 512), Err(Refused::ForeignPeerId));
+    }
+
+    #[test]
+    fn a_relays_id_inside_the_address_stays() {
+        let (relay, peer) = (peer(), peer());
+        let circuit = at("/ip4/127.0.0.1/tcp/1")
+            .with(Protocol::P2p(relay))
+            .with(Protocol::P2pCircuit);
+        let full = circuit.clone().with(Protocol::P2p(peer));
+        assert_eq!(bare(&peer, &full, 512), Ok(Some(circuit.clone())));
+        assert_eq!(bare(&peer, &circuit, 512), Ok(Some(circuit)));
+    }
+
+    #[test]
+    fn an_address_of_nothing_but_the_peer_says_nothing() {
+        let peer = peer();
+        assert_eq!(bare(&peer, &Protocol::P2p(peer).into(), 512), Ok(None));
+        assert_eq!(
+            bare(&peer, &Multiaddr::empty(), 512),
+            Err(Refused::EmptyAddress)
+        );
+    }
+
+    #[test]
+    fn an_address_may_be_as_long_as_the_limit_and_no_longer() {
+        let address = at("/ip4/127.0.0.1/tcp/1");
+        let len = address.len();
+        assert!(bare(&peer(), &address, len).is_ok());
+        assert_eq!(
+            bare(&peer(), &address, len - 1),
+            Err(Refused::AddressTooLong)
+        );
+    }
+
+    #[test]
+    fn what_is_offered_ends_in_the_peer_id_once() {
+        let peer = peer();
+        let offered = with_peer(at("/ip4/127.0.0.1/tcp/1"), peer);
+        assert_eq!(with_peer(offered.clone(), peer), offered);
+        assert!(offered.to_string().ends_with(&peer.to_string()));
+    }
+}

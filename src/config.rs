@@ -1,0 +1,260 @@
+//! Every limit, time and switch of the store, with its default and the reason for it.
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+
+use crate::clock::{Clock, SystemClock};
+
+/// Runs the persistence engine, see [`Config::with_executor`].
+type Executor = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
+
+const fn size(n: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(n) {
+        Some(n) => n,
+        None => NonZeroUsize::MIN,
+    }
+}
+
+/// 65,536 peers: several times the servers of the public IPFS DHT, so that an ordinary node never evicts.
+pub const DEFAULT_MAX_PEERS: NonZeroUsize = size(65_536);
+/// 32 addresses per peer: twice what a node with several interfaces and transports announces.
+pub const DEFAULT_MAX_ADDRESSES_PER_PEER: NonZeroUsize = size(32);
+/// 512 bytes per address: a DNS name of full length behind a relay of full length still fits.
+pub const DEFAULT_MAX_ADDRESS_LEN: NonZeroUsize = size(512);
+/// 256 protocols per peer: twice go-libp2p's in-memory limit.
+pub const DEFAULT_MAX_PROTOCOLS_PER_PEER: NonZeroUsize = size(256);
+/// 256 bytes per protocol name: above what multistream-select is used with anywhere.
+pub const DEFAULT_MAX_PROTOCOL_LEN: NonZeroUsize = size(256);
+/// 64 metadata keys per peer.
+pub const DEFAULT_MAX_METADATA_PER_PEER: NonZeroUsize = size(64);
+/// 256 bytes per metadata key.
+pub const DEFAULT_MAX_METADATA_KEY_LEN: NonZeroUsize = size(256);
+/// 4,096 bytes per metadata value: the agent version of the longest identify message fits.
+pub const DEFAULT_MAX_METADATA_VALUE_LEN: NonZeroUsize = size(4_096);
+/// 8 addresses offered for one dial: what rust-libp2p's swarm starts at once.
+pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(8);
+/// 1 hour: what others say of a peer is news for as long as go-libp2p and js-libp2p keep an address at all.
+pub const DEFAULT_HEARSAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// 24 hours: what a peer says of itself.
+pub const DEFAULT_SELF_TOLD_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// 14 days: how long a successful dial counts as proof of an address.
+pub const DEFAULT_PROVEN_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// 5 dirty peers start a commit, as in js-libp2p.
+pub const DEFAULT_COMMIT_THRESHOLD: NonZeroUsize = size(5);
+/// 1 second between commits that the threshold starts, so that gossip does not become a loop of syncs.
+pub const DEFAULT_MIN_COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// 30 seconds: the oldest unsaved change does not wait longer, even on a quiet node.
+pub const DEFAULT_MAX_COMMIT_DELAY: Duration = Duration::from_secs(30);
+/// 30 seconds: how long `flush` and `shutdown` wait for the datastore.
+pub const DEFAULT_FLUSH_DEADLINE: Duration = Duration::from_secs(30);
+/// 2 seconds: how long dropping the last handle waits for the datastore.
+pub const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(2);
+/// 1,024 events wait for a subscriber before it is told that it missed some.
+pub const DEFAULT_EVENT_CAPACITY: NonZeroUsize = size(1_024);
+
+macro_rules! settings {
+    ($( $(#[$doc:meta])* $name:ident / $with:ident: $type:ty = $default:expr; )*) => {
+        /// Limits, times and switches of a store. [`Config::default`] is valid as it is.
+        ///
+        /// Every setting has a consuming `with_…` setter and a getter of its own name; the getter's
+        /// documentation says what the setting does, its unit and its default.
+        #[derive(Clone)]
+        pub struct Config {
+            $( $name: $type, )*
+            clock: Arc<dyn Clock>,
+            executor: Option<Executor>,
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self {
+                    $( $name: $default, )*
+                    clock: Arc::new(SystemClock::default()),
+                    executor: None,
+                }
+            }
+        }
+
+        impl fmt::Debug for Config {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct("Config") $( .field(stringify!($name), &self.$name) )* .finish_non_exhaustive()
+            }
+        }
+
+        impl Config {
+            $(
+                $(#[$doc])*
+                pub fn $name(&self) -> $type {
+                    self.$name
+                }
+
+                #[doc = concat!("Sets [`Config::", stringify!($name), "`].")]
+                #[must_use]
+                pub fn $with(mut self, $name: $type) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+settings! {
+    /// Peers in all. When the store is full a new peer takes the place of the least valuable one (known by
+    /// hearsay first, then from an inbound connection only, then by its own word, then proven by a dial, then
+    /// connected; pinned ones never go), or is refused when all others are worth more.
+    /// Default: [`DEFAULT_MAX_PEERS`].
+    max_peers / with_max_peers: NonZeroUsize = DEFAULT_MAX_PEERS;
+
+    /// Addresses of one peer. When they are full a new address takes the place of one that is worth less, or
+    /// of one that is worth the same and was last heard of more than a quarter of its lifetime before; else it
+    /// is refused. Pinned addresses never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
+    max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
+
+    /// Length of one address in bytes, in multiaddr's binary form. Longer ones are refused.
+    /// Default: [`DEFAULT_MAX_ADDRESS_LEN`].
+    max_address_len / with_max_address_len: NonZeroUsize = DEFAULT_MAX_ADDRESS_LEN;
+
+    /// Protocols of one peer; what exceeds them is refused. Default: [`DEFAULT_MAX_PROTOCOLS_PER_PEER`].
+    max_protocols_per_peer / with_max_protocols_per_peer: NonZeroUsize = DEFAULT_MAX_PROTOCOLS_PER_PEER;
+
+    /// Length of one protocol name in bytes. Longer ones are refused. Default: [`DEFAULT_MAX_PROTOCOL_LEN`].
+    max_protocol_len / with_max_protocol_len: NonZeroUsize = DEFAULT_MAX_PROTOCOL_LEN;
+
+    /// Metadata keys of one peer; further ones are refused. Default: [`DEFAULT_MAX_METADATA_PER_PEER`].
+    max_metadata_per_peer / with_max_metadata_per_peer: NonZeroUsize = DEFAULT_MAX_METADATA_PER_PEER;
+
+    /// Length of a metadata key in bytes. Longer ones are refused. Default: [`DEFAULT_MAX_METADATA_KEY_LEN`].
+    max_metadata_key_len / with_max_metadata_key_len: NonZeroUsize = DEFAULT_MAX_METADATA_KEY_LEN;
+
+    /// Length of a metadata value in bytes. Longer ones are refused.
+    /// Default: [`DEFAULT_MAX_METADATA_VALUE_LEN`].
+    max_metadata_value_len / with_max_metadata_value_len: NonZeroUsize = DEFAULT_MAX_METADATA_VALUE_LEN;
+
+    /// Addresses offered to the swarm for one dial. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
+    max_dial_addresses / with_max_dial_addresses: NonZeroUsize = DEFAULT_MAX_DIAL_ADDRESSES;
+
+    /// How long hearsay is news: the grain in which "last heard of" is kept is a quarter of it, and what a
+    /// peer dropped cannot come back by hearsay for this long. Default: [`DEFAULT_HEARSAY_LIFETIME`].
+    hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;
+
+    /// The same for what a peer says of itself. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
+    self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
+
+    /// How long a successful dial proves an address. Default: [`DEFAULT_PROVEN_LIFETIME`].
+    proven_lifetime / with_proven_lifetime: Duration = DEFAULT_PROVEN_LIFETIME;
+
+    /// Whether a proven address stays when identify no longer lists it. Default: `false`, identify replaces.
+    keep_proven_on_replace / with_keep_proven_on_replace: bool = false;
+
+    /// Whether [`Observed`](crate::Observed) passes on only those addresses of the inner behaviour for a dial
+    /// that the store would offer itself. Default: `true`.
+    gate_dials / with_gate_dials: bool = true;
+
+    /// Whether [`PeerStoreBehaviour`](crate::PeerStoreBehaviour) yields the store's events to the swarm.
+    /// Each one wakes the application's event loop; whoever listens through
+    /// [`PeerStore::subscribe`](crate::PeerStore::subscribe) only can switch this off. Default: `true`.
+    swarm_events / with_swarm_events: bool = true;
+
+    /// Events that wait for one subscriber. When they are full, older events that a newer one has made
+    /// obsolete are dropped first; what is lost beyond that is told as [`Event::Lagged`](crate::Event::Lagged).
+    /// Default: [`DEFAULT_EVENT_CAPACITY`].
+    event_capacity / with_event_capacity: NonZeroUsize = DEFAULT_EVENT_CAPACITY;
+
+    /// Whether peers that are known by hearsay only are written to the datastore. Crawlers switch it off.
+    /// Default: `true`.
+    persist_hearsay / with_persist_hearsay: bool = true;
+
+    /// Dirty peers that start a commit. Default: [`DEFAULT_COMMIT_THRESHOLD`].
+    commit_threshold / with_commit_threshold: NonZeroUsize = DEFAULT_COMMIT_THRESHOLD;
+
+    /// The least time between the end of a commit and the start of the next one, unless `flush` or `shutdown`
+    /// ask for it. Default: [`DEFAULT_MIN_COMMIT_INTERVAL`].
+    min_commit_interval / with_min_commit_interval: Duration = DEFAULT_MIN_COMMIT_INTERVAL;
+
+    /// How long a change waits for the threshold before it is written anyway.
+    /// Default: [`DEFAULT_MAX_COMMIT_DELAY`].
+    max_commit_delay / with_max_commit_delay: Duration = DEFAULT_MAX_COMMIT_DELAY;
+
+    /// How long `flush` and `shutdown` wait for the datastore before they report what is unsaved.
+    /// Default: [`DEFAULT_FLUSH_DEADLINE`].
+    flush_deadline / with_flush_deadline: Duration = DEFAULT_FLUSH_DEADLINE;
+
+    /// How long dropping the last handle blocks its thread while the rest is saved.
+    /// Default: [`DEFAULT_DROP_DEADLINE`].
+    drop_deadline / with_drop_deadline: Duration = DEFAULT_DROP_DEADLINE;
+}
+
+impl Config {
+    /// The source of time. Default: [`SystemClock`].
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Sets [`Config::clock`].
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Hands the persistence engine, one future for the life of the store, to `executor` instead of a thread
+    /// of the store's own.
+    ///
+    /// The datastore then runs on that executor: one that blocks, blocks it. Dropping the last handle on the
+    /// executor's only thread waits for [`Config::drop_deadline`] in vain; call
+    /// [`PeerStore::shutdown`](crate::PeerStore::shutdown) instead.
+    #[must_use]
+    pub fn with_executor(
+        mut self,
+        executor: impl Fn(BoxFuture<'static, ()>) + Send + Sync + 'static,
+    ) -> Self {
+        self.executor = Some(Arc::new(executor));
+        self
+    }
+
+    pub(crate) fn executor(&self) -> Option<&Executor> {
+        self.executor.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_its_documented_constant() {
+        let config = Config::default();
+        assert_eq!(config.max_peers(), DEFAULT_MAX_PEERS);
+        assert_eq!(
+            config.max_addresses_per_peer(),
+            DEFAULT_MAX_ADDRESSES_PER_PEER
+        );
+        assert_eq!(config.max_address_len(), DEFAULT_MAX_ADDRESS_LEN);
+        assert_eq!(
+            config.max_protocols_per_peer(),
+            DEFAULT_MAX_PROTOCOLS_PER_PEER
+        );
+        assert_eq!(config.max_protocol_len(), DEFAULT_MAX_PROTOCOL_LEN);
+        assert_eq!(
+            config.max_metadata_per_peer(),
+            DEFAULT_MAX_METADATA_PER_PEER
+        );
+        assert_eq!(config.max_metadata_key_len(), DEFAULT_MAX_METADATA_KEY_LEN);
+        assert_eq!(
+            config.max_metadata_value_len(),
+            DEFAULT_MAX_METADATA_VALUE_LEN
+        );
+        assert_eq!(config.max_dial_addresses(), DEFAULT_MAX_DIAL_ADDRESSES);
+        assert_eq!(config.hearsay_lifetime(), DEFAULT_HEARSAY_LIFETIME);
+        assert_eq!(config.self_told_lifetime(), DEFAULT_SELF_TOLD_LIFETIME);
+        assert_eq!(config.proven_lifetime(), DEFAULT_PROVEN_LIFETIME);
+        assert_eq!(config.event_capacity(), DEFAULT_EVENT_CAPACITY);
+        assert_eq!(config.commit_threshold(), DEFAULT_COMMIT_THRESHOLD);
+        assert_eq!(config.min_commit_interval(), DEFAULT_MIN_COMMIT_INTERVAL);
+        assert_eq!(config.max_commit_delay(), DEFAULT_MAX_COMMIT_DELAY);
+        assert_eq!(config.flush_deadline(), DEFAULT_FLUSH_DEADLINE);
+        assert_eq!(config.drop_deadline(), DEFAULT_DROP_DEADLINE);
+    }
+}

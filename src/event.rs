@@ -1,0 +1,323 @@
+//! What the store tells, and how it reaches people: bounded queues that a slow reader cannot grow.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use futures::Stream;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+use libp2p_swarm::StreamProtocol;
+use parking_lot::Mutex;
+
+use crate::{datastore::DatastoreError, store::Inner};
+
+/// Something changed in the store.
+///
+/// Only a real difference is an event: a repeat of what is known is none, and neither is what was loaded from
+/// the datastore. A copy of the store can be kept from events alone: [`PeerStore::peers`] once, then each
+/// event; after [`Event::Lagged`] once more from the start. No event says that something is on disk; what is
+/// promised there is said at [`PeerStore::flush`].
+///
+/// [`PeerStore::peers`]: crate::PeerStore::peers
+/// [`PeerStore::flush`]: crate::PeerStore::flush
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer became known. Comes once, before anything else about the peer; once more if it was removed and
+    /// is learnt of again.
+    PeerAdded {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The addresses of a peer are different from before.
+    AddressesChanged {
+        /// The peer.
+        peer: PeerId,
+        /// All its addresses now, best first, without `/p2p/<peer>` at their end.
+        addresses: Arc<[Multiaddr]>,
+        /// What changed them.
+        cause: Cause,
+    },
+    /// The protocols of a peer are different from before.
+    ProtocolsChanged {
+        /// The peer.
+        peer: PeerId,
+        /// All its protocols now.
+        protocols: Arc<[StreamProtocol]>,
+        /// What changed them.
+        cause: Cause,
+    },
+    /// The public key of a peer was learnt, or (with `known` false) deleted. Keys that the peer id contains
+    /// are always known and are no event.
+    PublicKeyKnown {
+        /// The peer.
+        peer: PeerId,
+        /// Whether the key book holds the key now.
+        known: bool,
+    },
+    /// One metadata value of a peer was set, changed or deleted.
+    MetadataChanged {
+        /// The peer.
+        peer: PeerId,
+        /// The key of the value.
+        key: Arc<str>,
+    },
+    /// A peer is no longer known. When it was deleted, events with empty sets came before, from each book that
+    /// held something; when it expired or was evicted, this one stands for all.
+    PeerRemoved {
+        /// The peer.
+        peer: PeerId,
+        /// Why it went.
+        cause: Cause,
+    },
+    /// The datastore did not take a commit. Nothing is lost: it is tried again, after a pause that grows to a
+    /// minute while the failures last.
+    CommitFailed {
+        /// What the datastore said.
+        error: Arc<DatastoreError>,
+        /// Peers with changes that are not saved.
+        unsaved: usize,
+    },
+    /// This reader did not keep up, and so many events were lost to it.
+    Lagged(u64),
+}
+
+impl Event {
+    /// The peer that the event is about, if it is about one.
+    pub fn peer(&self) -> Option<PeerId> {
+        match self {
+            Event::PeerAdded { peer }
+            | Event::AddressesChanged { peer, .. }
+            | Event::ProtocolsChanged { peer, .. }
+            | Event::PublicKeyKnown { peer, .. }
+            | Event::MetadataChanged { peer, .. }
+            | Event::PeerRemoved { peer, .. } => Some(*peer),
+            Event::CommitFailed { .. } | Event::Lagged(_) => None,
+        }
+    }
+
+    /// What an event tells the state of: a later one of the same subject makes an earlier one obsolete.
+    fn subject(&self) -> Option<(PeerId, u8, Option<Arc<str>>)> {
+        match self {
+            Event::AddressesChanged { peer, .. } => Some((*peer, 0, None)),
+            Event::ProtocolsChanged { peer, .. } => Some((*peer, 1, None)),
+            Event::PublicKeyKnown { peer, .. } => Some((*peer, 2, None)),
+            Event::MetadataChanged { peer, key } => Some((*peer, 3, Some(key.clone()))),
+            // The coming and going of peers and failures are a history, not a state.
+            _ => None,
+        }
+    }
+}
+
+/// What made the store change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Identify or identify-push.
+    Identify,
+    /// A dial of this node.
+    Dial,
+    /// An inbound connection.
+    Inbound,
+    /// A discovery protocol: Kademlia, rendezvous, mDNS or another.
+    Discovery,
+    /// The application, through a book or a call of the store.
+    User,
+    /// It was not heard of for too long, or what told it withdrew it.
+    Expired,
+    /// Something more valuable needed the place.
+    Evicted,
+    /// It was loaded: the backlog of [`PeerStore::watch`](crate::PeerStore::watch).
+    Datastore,
+}
+
+/// A stream of [`Event`]s, from [`PeerStore::subscribe`](crate::PeerStore::subscribe) or
+/// [`PeerStore::watch`](crate::PeerStore::watch).
+///
+/// It ends after [`PeerStore::shutdown`](crate::PeerStore::shutdown), or when the last handle is dropped; what
+/// was waiting by then still comes. It does not keep the store alive, and it needs no particular runtime.
+#[must_use = "a subscription does nothing unless it is polled"]
+#[derive(Debug)]
+pub struct Subscription {
+    queue: Arc<Mutex<Queue>>,
+    peer: Option<PeerId>,
+    store: Weak<Inner>,
+}
+
+impl Subscription {
+    /// The next event that is already there, without waiting.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.queue.lock().pop()
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Event;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = self.queue.lock();
+        if let Some(event) = queue.pop() {
+            return Poll::Ready(Some(event));
+        }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        if !queue
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            queue.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.upgrade() {
+            store.unsubscribe(&self.queue, self.peer);
+        }
+    }
+}
+
+/// Events that wait for one reader.
+#[derive(Debug)]
+struct Queue {
+    events: VecDeque<Event>,
+    capacity: usize,
+    missed: u64,
+    waker: Option<Waker>,
+    closed: bool,
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Event> {
+        // What is missing lies before everything that is still there.
+        if self.missed > 0 {
+            return Some(Event::Lagged(std::mem::take(&mut self.missed)));
+        }
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // A storm that is over leaves no memory behind.
+            self.events.shrink_to(16);
+        }
+        event
+    }
+
+    fn push(&mut self, event: Event) {
+        if self.events.len() >= self.capacity {
+            self.make_room();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Drops what a later event has made obsolete; if that frees less than a quarter, the oldest as well.
+    ///
+    /// It frees a quarter each time, so that a storm pays for it once in so many events.
+    fn make_room(&mut self) {
+        let target = self.capacity - self.capacity.div_ceil(4);
+        let mut later = HashSet::new();
+        let mut kept: VecDeque<Event> = VecDeque::with_capacity(self.events.len());
+        while let Some(event) = self.events.pop_back() {
+            // A peer that was removed and came back is told from its removal on.
+            if event.subject().is_none_or(|subject| later.insert(subject)) {
+                kept.push_front(event);
+            }
+        }
+        self.events = kept;
+        while self.events.len() > target {
+            self.events.pop_front();
+            self.missed = self.missed.saturating_add(1);
+        }
+    }
+}
+
+/// All readers of one store. Lives under the store's lock, so that every reader sees changes in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Bus {
+    all: Vec<Arc<Mutex<Queue>>>,
+    by_peer: HashMap<PeerId, Vec<Arc<Mutex<Queue>>>>,
+    /// Readers to wake once the lock is released.
+    wake: Vec<Waker>,
+    closed: bool,
+}
+
+impl Bus {
+    /// Whether anybody would read an event about this peer: else it need not be made.
+    pub(crate) fn has_reader(&self, peer: &PeerId) -> bool {
+        !self.all.is_empty() || self.by_peer.contains_key(peer)
+    }
+
+    /// Adds a reader: of one peer, or of all.
+    pub(crate) fn subscribe(
+        &mut self,
+        peer: Option<PeerId>,
+        backlog: Vec<Event>,
+        capacity: usize,
+        store: Weak<Inner>,
+    ) -> Subscription {
+        let queue = Arc::new(Mutex::new(Queue {
+            events: backlog.into(),
+            capacity,
+            missed: 0,
+            waker: None,
+            closed: self.closed,
+        }));
+        if !self.closed {
+            match peer {
+                Some(peer) => self.by_peer.entry(peer).or_default().push(queue.clone()),
+                None => self.all.push(queue.clone()),
+            }
+        }
+        Subscription { queue, peer, store }
+    }
+
+    fn unsubscribe(&mut self, queue: &Arc<Mutex<Queue>>, peer: Option<PeerId>) {
+        let Some(peer) = peer else {
+            self.all.retain(|other| !Arc::ptr_eq(other, queue));
+            return;
+        };
+        if let Some(queues) = self.by_peer.get_mut(&peer) {
+            queues.retain(|other| !Arc::ptr_eq(other, queue));
+            if queues.is_empty() {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
+
+    pub(crate) fn publish(&mut self, event: Event) {
+        let watchers = event.peer().and_then(|peer| self.by_peer.get(&peer));
+        for queue in self.all.iter().chain(watchers.into_iter().flatten()) {
+            let mut queue = queue.lock();
+            queue.push(event.clone());
+            self.wake.extend(queue.waker.take());
+        }
+    }
+
+    /// Ends every subscription once what waits in it has been read.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        let watchers = std::mem::take(&mut self.by_peer);
+        for queue in self.all.drain(..).chain(watchers.into_values().flatten()) {
+            let mut queue = queue.lock();
+            queue.closed = true;
+            self.wake.extend(queue.waker.take());
+        }
+    }
+
+    /// The readers that have something to read: the caller wakes them after it has released the lock.
+    pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wake)
+    }
+}
+
+impl Inner {
+    fn unsubscribe(&self, queue: &Arc<Mutex<Queue>>, peer: Option<PeerId>) {
+        self.with(|state, _| state.bus.unsubscribe(queue, peer));
+    }
+}

@@ -1,0 +1,34 @@
+//! Identify and identify-push: what a peer says of itself replaces what was known.
+
+use libp2p_core::PeerRecord;
+use libp2p_identify::Event;
+
+use super::{Learned, Teach};
+use crate::{AGENT_VERSION, PROTOCOL_VERSION, address::Source};
+
+impl Teach for Event {
+    const SOURCE: Source = Source::Identify;
+
+    // Its cache announces again, at will, what `Received` has said, or said long ago.
+    const ECHOES: bool = true;
+
+    /// A push is reported like the first answer: as the whole of what the peer has said on that connection.
+    fn teach(&self, learned: &mut Learned<'_>) {
+        let Event::Received { peer_id, info, .. } = self else {
+            return;
+        };
+        let peer = *peer_id;
+        learned.replace(peer, &info.listen_addrs);
+        learned.protocols(peer, &info.protocols);
+        learned.public_key(peer, &info.public_key);
+        learned.metadata(peer, AGENT_VERSION, info.agent_version.as_bytes());
+        learned.metadata(peer, PROTOCOL_VERSION, info.protocol_version.as_bytes());
+        // After a push this is still the record of the first answer: it certifies addresses, and adds none.
+        if let Some(envelope) = &info.signed_peer_record
+            && let Ok(record) = PeerRecord::from_signed_envelope(envelope.clone())
+            && record.peer_id() == peer
+        {
+            learned.certify(peer, record.addresses());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The sink that is told what an event says about peers.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::{PeerId, PublicKey};
+use libp2p_swarm::StreamProtocol;
+
+use crate::{
+    address::{Source, Sources},
+    event::Cause,
+    record::{Delta, Record, Rules},
+    state::{By, Changed},
+    store::PeerStore,
+};
+
+/// An event type that says something about peers, so that [`PeerStore::observe`] can wrap its behaviour.
+///
+/// It is implemented for the events of identify, Kademlia, mDNS and rendezvous clients (each with its cargo
+/// feature). Implement it for the events of your own discovery protocol; for an event type of another crate use
+/// [`PeerStore::observe_with`].
+///
+/// ```
+/// use libp2p_core::Multiaddr;
+/// use libp2p_identity::PeerId;
+/// use libp2p_peerstore::{Config, Learned, PeerStore, Teach};
+///
+/// /// What my discovery protocol yields.
+/// struct Found(PeerId, Vec<Multiaddr>);
+///
+/// impl Teach for Found {
+///     fn teach(&self, learned: &mut Learned<'_>) {
+///         learned.add(self.0, &self.1);
+///     }
+/// }
+///
+/// let store = PeerStore::in_memory(PeerId::random(), Config::default());
+/// let peer = PeerId::random();
+/// store.learn(&Found(peer, vec!["/ip4/192.0.2.1/tcp/4001".parse()?]));
+/// assert!(store.contains(&peer));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub trait Teach {
+    /// Under which source the store keeps what is told.
+    const SOURCE: Source = Source::Discovery;
+
+    /// Whether the behaviour's `NewExternalAddrOfPeer` only repeat what its events say, and are ignored. When
+    /// they are not, they are added.
+    const ECHOES: bool = false;
+
+    /// Whether addresses that the behaviour adds to a dial by peer id are news, and are added. Not for one that
+    /// offers from a cache of what its events have said before.
+    const MERGE_DIAL_ADDRESSES: bool = false;
+
+    /// Tells the sink what the event says about peers.
+    fn teach(&self, learned: &mut Learned<'_>);
+}
+
+/// A sink for what is learnt about peers: the way into the store for everything that runs in the swarm.
+///
+/// What it is told counts as learnt, not as the application's own word: it is ignored after
+/// [`PeerStore::shutdown`], and for peers under [`PeerStore::delete_for`]. Each call returns what it did.
+#[derive(Debug)]
+pub struct Learned<'a> {
+    store: &'a PeerStore,
+    source: Source,
+}
+
+impl<'a> Learned<'a> {
+    pub(crate) fn new(store: &'a PeerStore, source: Source) -> Self {
+        Self { store, source }
+    }
+
+    /// Somebody told of addresses of a peer: they are added.
+    pub fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
+        let sources = Sources::from(self.source);
+        self.edit(peer, |record, rules, delta| {
+            record.add_addresses(addresses, sources, rules, delta);
+        })
+    }
+
+    /// The peer itself told its complete list of addresses: it replaces what is known, except for what the user
+    /// pinned. An empty list changes nothing.
+    pub fn replace(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
+        let sources = Sources::from(self.source);
+        self.edit(peer, |record, rules, delta| {
+            record.replace_addresses(addresses, sources, rules, delta);
+        })
+    }
+
+    /// Whoever told of addresses takes them back; `None` takes back all that this source told of the peer. An
+    /// address that nobody else told goes, and a peer of which nothing is left with it.
+    pub fn withdraw(&mut self, peer: PeerId, addresses: Option<&[Multiaddr]>) -> Changed {
+        let source = Sources::from(self.source);
+        let inner = self.store.inner();
+        inner.write(peer, |state, now| {
+            let cause = Cause::Expired;
+            let written = state.edit_known(peer, By::Swarm, cause, now, |record, rules, delta| {
+                record.withdraw(addresses, source, rules, delta);
+            });
+            if written.changed {
+                state.remove_if_empty(&peer, cause, now);
+            }
+            written
+        })
+    }
+
+    /// A signed record of the peer contains these addresses. Those that are known become certified; none is
+    /// added. The caller has verified the record.
+    pub fn certify(&mut self, peer: PeerId, signed: &[Multiaddr]) -> Changed {
+        self.edit_known(peer, |record, rules, delta| {
+            record.certify(signed, rules, delta)
+        })
+    }
+
+    /// The peer told the complete list of the protocols that it speaks: it replaces what is known.
+    pub fn protocols(&mut self, peer: PeerId, protocols: &[StreamProtocol]) -> Changed {
+        self.edit(peer, |record, rules, delta| {
+            record.learn_protocols(protocols, rules, delta);
+        })
+    }
+
+    /// The public key of a peer. One that does not hash to the peer id is refused.
+    pub fn public_key(&mut self, peer: PeerId, key: &PublicKey) -> Changed {
+        self.edit(peer, |record, _, delta| record.set_public_key(key, delta))
+    }
+
+    /// A metadata value of a peer.
+    pub fn metadata(&mut self, peer: PeerId, key: &str, value: &[u8]) -> Changed {
+        self.edit(peer, |record, rules, delta| {
+            record.set_metadata(key, value, rules, delta);
+        })
+    }
+
+    fn edit(
+        &mut self,
+        peer: PeerId,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Changed {
+        let cause = self.cause();
+        let inner = self.store.inner();
+        inner.write(peer, |state, now| {
+            state.edit(peer, By::Swarm, cause, now, rule)
+        })
+    }
+
+    fn edit_known(
+        &mut self,
+        peer: PeerId,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Changed {
+        let cause = self.cause();
+        let inner = self.store.inner();
+        inner.write(peer, |state, now| {
+            state.edit_known(peer, By::Swarm, cause, now, rule)
+        })
+    }
+
+    fn cause(&self) -> Cause {
+        match self.source {
+            Source::Identify => Cause::Identify,
+            _ => Cause::Discovery,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a query returns.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::{PeerId, PublicKey};
+use libp2p_swarm::StreamProtocol;
+
+use crate::address::{AddressInfo, with_peer};
+
+/// Everything that the store knows about one peer, copied at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The peer's id.
+    pub id: PeerId,
+    /// Its addresses with their history, best first, without `/p2p/<peer>` at their end.
+    pub addresses: Vec<AddressInfo>,
+    /// The protocols that it speaks, in the order in which it told them.
+    pub protocols: Vec<StreamProtocol>,
+    /// Its public key, from the key book or from the peer id itself.
+    pub public_key: Option<PublicKey>,
+    /// Its metadata. Identify fills [`AGENT_VERSION`](crate::AGENT_VERSION) and
+    /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION).
+    pub metadata: BTreeMap<String, Vec<u8>>,
+    /// Its latest signed peer record, where the datastore held one.
+    pub signed_record: Option<SignedRecord>,
+    /// Whether this node has a connection to it now.
+    pub connected: bool,
+}
+
+impl Peer {
+    /// The addresses alone, best first, without `/p2p/<peer>` at their end.
+    pub fn multiaddrs(&self) -> impl Iterator<Item = &Multiaddr> + '_ {
+        self.addresses.iter().map(|info| &info.address)
+    }
+
+    /// The addresses in the form in which one dials them or tells a friend: with `/p2p/<peer>` at their end.
+    pub fn p2p_multiaddrs(&self) -> impl Iterator<Item = Multiaddr> + '_ {
+        self.multiaddrs()
+            .map(|address| with_peer(address.clone(), self.id))
+    }
+
+    /// Whether the peer speaks this protocol.
+    pub fn supports(&self, protocol: &str) -> bool {
+        self.protocols
+            .iter()
+            .any(|known| known.as_ref() == protocol)
+    }
+
+    /// Name and version of the peer's software, as identify told it. Bytes that are not UTF-8 are replaced.
+    ///
+    /// A stranger chose this text: escape it before a terminal or a page shows it.
+    pub fn agent_version(&self) -> Option<String> {
+        let value = self.metadata.get(crate::AGENT_VERSION)?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+}
+
+/// A signed peer record as it was received: the envelope, and the sequence number inside it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignedRecord {
+    /// The sequence number: a higher one replaces a lower one.
+    pub seq: u64,
+    /// The signed envelope in its protobuf encoding.
+    pub envelope: Arc<[u8]>,
+    /// Protobuf fields of a newer version, kept as they are.
+    pub(crate) unknown: Arc<[u8]>,
+}
+
+impl fmt::Debug for SignedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedRecord")
+            .field("seq", &self.seq)
+            .field("envelope_len", &self.envelope.len())
+            .finish()
+    }
+}

@@ -1,0 +1,384 @@
+//! The bytes under each key: what js-libp2p 0.28 to 0.35 reads and writes, and what this crate adds.
+//!
+//! What it adds stands in field numbers from 16 up, which js-libp2p skips. Fields that this version does not
+//! know, and addresses that its multiaddr does not parse, are kept as bytes and written back.
+
+use std::sync::Arc;
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::{PeerId, PublicKey};
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
+
+use crate::{
+    address::{Entry, Sources},
+    clock::Timestamp,
+    peer::SignedRecord,
+    record::Record,
+};
+
+/// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
+pub(crate) const MAX_VALUE_LEN: usize = 1024 * 1024;
+
+/// The layout that this version writes into the `format` fields.
+const FORMAT: u32 = 1;
+
+// --- messages ----------------------------------------------------------------------------------------------
+
+/// `/peers/addrs/<b32>`.
+#[derive(Clone, PartialEq, Message)]
+struct AddressesValue {
+    /// Each an [`AddressMessage`]; kept as bytes, so that one that does not decode spoils no other.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    addresses: Vec<Vec<u8>>,
+    /// A [`CertifiedRecord`].
+    #[prost(bytes = "vec", optional, tag = "2")]
+    certified_record: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "16")]
+    format: Option<Format>,
+    /// As field 1, for addresses with protocols that js-libp2p 0.30 does not know: one of them in field 1 would
+    /// make it drop all addresses of the peer.
+    #[prost(bytes = "vec", repeated, tag = "17")]
+    newer_addresses: Vec<Vec<u8>>,
+}
+
+const ADDRESSES_FIELD: u32 = 1;
+const NEWER_ADDRESSES_FIELD: u32 = 17;
+
+#[derive(Clone, PartialEq, Message)]
+struct AddressMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    multiaddr: Vec<u8>,
+    #[prost(bool, optional, tag = "2")]
+    is_certified: Option<bool>,
+    #[prost(message, optional, tag = "16")]
+    history: Option<History>,
+}
+
+/// How an address was learnt and what came of dialling it. Times are seconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct History {
+    /// The bits of [`Sources`].
+    #[prost(uint32, tag = "1")]
+    sources: u32,
+    #[prost(uint64, tag = "2")]
+    first_heard: u64,
+    #[prost(uint64, tag = "3")]
+    last_heard: u64,
+    #[prost(uint64, optional, tag = "4")]
+    last_success: Option<u64>,
+    #[prost(uint64, optional, tag = "5")]
+    last_failure: Option<u64>,
+    #[prost(uint32, tag = "6")]
+    successes: u32,
+    /// Since the last success.
+    #[prost(uint32, tag = "7")]
+    failures: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CertifiedRecord {
+    #[prost(uint64, tag = "1")]
+    seq: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    envelope: Vec<u8>,
+}
+
+/// `/peers/protos/<b32>`.
+#[derive(Clone, PartialEq, Message)]
+struct ProtocolsValue {
+    #[prost(string, repeated, tag = "1")]
+    protocols: Vec<String>,
+    #[prost(message, optional, tag = "16")]
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Format {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    /// When the content of the book last changed, in seconds since the Unix epoch.
+    #[prost(uint64, tag = "2")]
+    changed_at: u64,
+}
+
+// --- encoding ----------------------------------------------------------------------------------------------
+
+/// The value of a peer's addresses, or `None` when there is nothing to keep. What was only seen on inbound
+/// connections is not kept: it leads nowhere by the next start, and says who came to us.
+pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
+    let mut value = AddressesValue::default();
+    for entry in record.addresses.iter().filter(|e| !e.is_inbound_only()) {
+        let message = encode_address(entry);
+        if readable_by_js(&entry.address) {
+            value.addresses.push(message);
+        } else {
+            value.newer_addresses.push(message);
+        }
+    }
+    let mut unknown: &[u8] = &[];
+    if let Some(foreign) = &record.foreign {
+        for (field, message) in &foreign.unreadable {
+            match *field {
+                ADDRESSES_FIELD => value.addresses.push(message.clone()),
+                _ => value.newer_addresses.push(message.clone()),
+            }
+        }
+        unknown = &foreign.addresses;
+    }
+    value.certified_record = record.signed.as_ref().map(|signed| {
+        let message = CertifiedRecord {
+            seq: signed.seq,
+            envelope: signed.envelope.to_vec(),
+        };
+        joined(&message, &signed.unknown)
+    });
+    if value == AddressesValue::default() && unknown.is_empty() {
+        return None;
+    }
+    value.format = Some(Format {
+        version: FORMAT,
+        changed_at: record.addresses_changed.0,
+    });
+    Some(joined(&value, unknown))
+}
+
+fn encode_address(entry: &Entry) -> Vec<u8> {
+    let message = AddressMessage {
+        multiaddr: entry.address.to_vec(),
+        is_certified: Some(entry.sources.contains(Sources::CERTIFIED)),
+        history: Some(History {
+            sources: entry.sources.bits().into(),
+            first_heard: entry.first_heard.0,
+            last_heard: entry.last_heard.0,
+            last_success: entry.last_success.map(|at| at.0),
+            last_failure: entry.last_failure.map(|at| at.0),
+            successes: entry.successes,
+            failures: entry.failures,
+        }),
+    };
+    joined(&message, &entry.unknown)
+}
+
+/// The value of a peer's protocols, or `None` when there is nothing to keep.
+pub(crate) fn encode_protocols(record: &Record) -> Option<Vec<u8>> {
+    let unknown = record
+        .foreign
+        .as_ref()
+        .map_or(&[][..], |foreign| &foreign.protocols);
+    if record.protocols.is_empty() && unknown.is_empty() {
+        return None;
+    }
+    let value = ProtocolsValue {
+        protocols: record.protocols.iter().map(ToString::to_string).collect(),
+        format: Some(Format {
+            version: FORMAT,
+            changed_at: record.protocols_changed.0,
+        }),
+    };
+    Some(joined(&value, unknown))
+}
+
+/// The value of a peer's public key: its libp2p protobuf message.
+pub(crate) fn encode_public_key(key: &PublicKey) -> Vec<u8> {
+    key.encode_protobuf()
+}
+
+fn joined(message: &impl Message, unknown: &[u8]) -> Vec<u8> {
+    let mut bytes = message.encode_to_vec();
+    bytes.extend_from_slice(unknown);
+    bytes
+}
+
+/// Whether the multiaddr 8.1.2 of js-libp2p 0.30 knows every protocol of the address. `memory` stands in its
+/// table too, but with another encoding.
+fn readable_by_js(address: &Multiaddr) -> bool {
+    address.iter().all(|protocol| {
+        matches!(
+            protocol,
+            Protocol::Ip4(_)
+                | Protocol::Ip6(_)
+                | Protocol::Ip6zone(_)
+                | Protocol::Tcp(_)
+                | Protocol::Udp(_)
+                | Protocol::Dccp(_)
+                | Protocol::Sctp(_)
+                | Protocol::Dns(_)
+                | Protocol::Dns4(_)
+                | Protocol::Dns6(_)
+                | Protocol::Dnsaddr(_)
+                | Protocol::P2p(_)
+                | Protocol::P2pCircuit
+                | Protocol::P2pWebRtcStar
+                | Protocol::P2pWebRtcDirect
+                | Protocol::P2pStardust
+                | Protocol::P2pWebSocketStar
+                | Protocol::Udt
+                | Protocol::Utp
+                | Protocol::Unix(_)
+                | Protocol::Http
+                | Protocol::Https
+                | Protocol::Onion(..)
+                | Protocol::Onion3(_)
+                | Protocol::Quic
+        ) || is_plain_websocket(&protocol)
+    })
+}
+
+/// `ws` and `wss`; with a path of their own (`x-parity-ws`) they are protocols that js-libp2p does not know.
+fn is_plain_websocket(protocol: &Protocol<'_>) -> bool {
+    match protocol {
+        Protocol::Ws(path) | Protocol::Wss(path) => path == "/",
+        _ => false,
+    }
+}
+
+// --- decoding ----------------------------------------------------------------------------------------------
+
+/// A peer's addresses as a datastore holds them.
+#[derive(Debug, Default)]
+pub(crate) struct StoredAddresses {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) signed: Option<SignedRecord>,
+    pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
+    pub(crate) unknown: Vec<u8>,
+    pub(crate) changed_at: Timestamp,
+}
+
+/// A peer's protocols as a datastore holds them; the names are not checked yet.
+#[derive(Debug)]
+pub(crate) struct StoredProtocols {
+    pub(crate) names: Vec<String>,
+    pub(crate) unknown: Vec<u8>,
+    pub(crate) changed_at: Timestamp,
+}
+
+/// Why a value was not understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Undecodable {
+    #[error("it is larger than {MAX_VALUE_LEN} bytes")]
+    TooLarge,
+    #[error("it is not the protobuf message that belongs there")]
+    Message(#[from] DecodeError),
+    #[error("it is not a public key")]
+    Key(#[from] libp2p_identity::DecodingError),
+    #[error("the public key does not belong to the peer id")]
+    ForeignKey,
+}
+
+/// Decodes the value of a peer's addresses. A time that lies in the future counts as `now`.
+pub(crate) fn decode_addresses(
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<StoredAddresses, Undecodable> {
+    check_len(bytes)?;
+    let value = AddressesValue::decode(bytes)?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17])?;
+    let mut stored = StoredAddresses {
+        unknown,
+        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+        ..StoredAddresses::default()
+    };
+    let fields = [
+        (ADDRESSES_FIELD, value.addresses),
+        (NEWER_ADDRESSES_FIELD, value.newer_addresses),
+    ];
+    for (field, messages) in fields {
+        for message in messages {
+            match decode_address(&message, now) {
+                Some(entry) => stored.entries.push(entry),
+                None => stored.unreadable.push((field, message)),
+            }
+        }
+    }
+    if let Some(bytes) = value.certified_record {
+        let record = CertifiedRecord::decode(&bytes[..])?;
+        stored.signed = Some(SignedRecord {
+            seq: record.seq,
+            envelope: Arc::from(record.envelope),
+            unknown: unknown_fields(&bytes, &[1, 2])?.into(),
+        });
+    }
+    Ok(stored)
+}
+
+fn decode_address(bytes: &[u8], now: Timestamp) -> Option<Entry> {
+    let message = AddressMessage::decode(bytes).ok()?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
+    let address = Multiaddr::try_from(message.multiaddr).ok()?;
+    if address.is_empty() {
+        return None;
+    }
+    let mut entry = match message.history {
+        Some(history) => Entry {
+            sources: Sources::from_bits_truncate(history.sources as u16),
+            first_heard: past(history.first_heard, now),
+            last_heard: past(history.last_heard, now),
+            last_success: history.last_success.map(|at| past(at, now)),
+            last_failure: history.last_failure.map(|at| past(at, now)),
+            successes: history.successes,
+            failures: history.failures,
+            ..Entry::new(address, Sources::empty(), now)
+        },
+        // Another program wrote it last, which knows peers by identify above all.
+        None => Entry::new(address, Sources::IDENTIFY, now),
+    };
+    entry
+        .sources
+        .set(Sources::CERTIFIED, message.is_certified == Some(true));
+    entry.unknown = unknown.into();
+    Some(entry)
+}
+
+/// Decodes the value of a peer's protocols.
+pub(crate) fn decode_protocols(
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<StoredProtocols, Undecodable> {
+    check_len(bytes)?;
+    let value = ProtocolsValue::decode(bytes)?;
+    Ok(StoredProtocols {
+        names: value.protocols,
+        unknown: unknown_fields(bytes, &[1, 16])?,
+        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+    })
+}
+
+/// Decodes the value of a peer's public key.
+pub(crate) fn decode_public_key(bytes: &[u8], peer: &PeerId) -> Result<PublicKey, Undecodable> {
+    check_len(bytes)?;
+    let key = PublicKey::try_decode_protobuf(bytes)?;
+    if PeerId::from_public_key(&key) == *peer {
+        Ok(key)
+    } else {
+        Err(Undecodable::ForeignKey)
+    }
+}
+
+fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
+    if bytes.len() > MAX_VALUE_LEN {
+        return Err(Undecodable::TooLarge);
+    }
+    Ok(())
+}
+
+fn past(at: u64, now: Timestamp) -> Timestamp {
+    Timestamp(at).min(now)
+}
+
+/// The fields of a message whose numbers are not in `known`, byte for byte.
+fn unknown_fields(bytes: &[u8], known: &[u32]) -> Result<Vec<u8>, DecodeError> {
+    let mut unknown = Vec::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let field = rest;
+        let (number, wire_type) = decode_key(&mut rest)?;
+        skip_field(wire_type, number, &mut rest, DecodeContext::default())?;
+        if !known.contains(&number) {
+            unknown.extend_from_slice(&field[..field.len() - rest.len()]);
+        }
+    }
+    Ok(unknown)
+}

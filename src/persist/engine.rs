@@ -1,0 +1,290 @@
+//! The engine: one future that waits until something is due, and commits it.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use libp2p_identity::PeerId;
+
+use super::{
+    codec, key,
+    pending::{Change, Due, Unsaved},
+};
+use crate::{
+    datastore::{Batch, Datastore, DatastoreError},
+    event::Event,
+    record::{Books, Class, Record},
+    store::Inner,
+};
+
+/// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.
+const PEERS_PER_COMMIT: usize = 4_096;
+
+/// Peers that are encoded under one hold of the store's lock.
+const PEERS_PER_LOCK: usize = 32;
+
+pub(crate) struct Engine {
+    store: Arc<Inner>,
+    datastore: Arc<dyn Datastore>,
+}
+
+impl Engine {
+    pub(crate) fn new(store: Arc<Inner>, datastore: Arc<dyn Datastore>) -> Self {
+        Self { store, datastore }
+    }
+
+    /// Runs until the store is shut down or its last handle dropped.
+    pub(crate) async fn run(self) {
+        loop {
+            self.until_due().await;
+            let closing = self.store.with(|state, _| state.pending.is_closing());
+            let (waiters, outcome) = self.commit().await;
+            if !closing {
+                waiters.into_iter().for_each(|waiter| {
+                    // Whoever asked may have given up.
+                    let _ = waiter.send(outcome.clone());
+                });
+                continue;
+            }
+            let outcome = self.close(outcome).await;
+            let late = self.store.with(|state, _| {
+                state.bus.close();
+                state.pending.close()
+            });
+            for waiter in waiters.into_iter().chain(late) {
+                let _ = waiter.send(outcome.clone());
+            }
+            return;
+        }
+    }
+
+    /// Waits until a commit is due.
+    async fn until_due(&self) {
+        let mut alarm: Option<(Duration, BoxFuture<'static, ()>)> = None;
+        poll_fn(|cx: &mut Context<'_>| {
+            loop {
+                let due = self.store.with(|state, now| {
+                    state.pending.set_engine(cx.waker());
+                    state.pending.due(now.elapsed)
+                });
+                let at = match due {
+                    Due::Commit => return Poll::Ready(()),
+                    Due::Idle => return Poll::Pending,
+                    Due::At(at) => at,
+                };
+                let sleep = match &mut alarm {
+                    Some((set, sleep)) if *set == at => sleep,
+                    alarm => &mut alarm.insert((at, self.store.clock().sleep_until(at))).1,
+                };
+                if sleep.poll_unpin(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                // A timer may fire a little early: it is set anew then.
+                alarm = None;
+            }
+        })
+        .await;
+    }
+
+    /// Writes everything that is dirty by now; returns those who waited for it, and what to tell them.
+    async fn commit(&self) -> (Vec<super::pending::Waiter>, Result<(), Unsaved>) {
+        let (changes, waiters) = self.store.with(|state, _| state.pending.begin());
+        let mut rest = changes.into_iter();
+        let mut failure = None;
+        loop {
+            let part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
+            if part.is_empty() {
+                break;
+            }
+            if let Err(error) = self.commit_part(&part).await {
+                failure = Some((Arc::new(error), part));
+                break;
+            }
+            let peers = part.len();
+            self.store.with(|state, _| state.pending.committed(peers));
+        }
+
+        let (error, mut unwritten) = match failure {
+            Some((error, part)) => (Some(error), part),
+            None => (None, Vec::new()),
+        };
+        unwritten.extend(rest);
+        let unsaved = self.store.with(|state, now| {
+            let unsaved = state.pending.end(unwritten, error.is_some(), now.elapsed);
+            if let Some(error) = error.clone() {
+                state.bus.publish(Event::CommitFailed { error, unsaved });
+            }
+            unsaved
+        });
+        let Some(error) = error else {
+            return (waiters, Ok(()));
+        };
+        tracing::warn!(
+            unsaved,
+            error = &*error as &dyn std::error::Error,
+            "could not save peers; nothing is lost, it will be tried again"
+        );
+        let outcome = Unsaved {
+            peers: unsaved,
+            error,
+        };
+        (waiters, Err(outcome))
+    }
+
+    async fn commit_part(&self, part: &[(PeerId, Change)]) -> Result<(), DatastoreError> {
+        let work = async {
+            let batch = self.batch(part).await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            tracing::debug!(peers = part.len(), keys = batch.len(), "committing peers");
+            self.datastore.commit(batch).await
+        };
+        caught("commit", work).await
+    }
+
+    async fn batch(&self, part: &[(PeerId, Change)]) -> Result<Batch, DatastoreError> {
+        let mut batch = Batch::default();
+        // First what goes, then what is written: the last operation of a key is the one that stands.
+        for (peer, _) in part.iter().filter(|(_, change)| change.purge) {
+            let b32 = key::b32(peer);
+            batch.delete(key::addresses(&b32));
+            batch.delete(key::protocols(&b32));
+            batch.delete(key::public_key(&b32));
+            let prefix = key::metadata_prefix(&b32);
+            let mut entries = self.datastore.query(&prefix);
+            while let Some(entry) = entries.next().await {
+                let (key, _) = entry?;
+                if key.starts_with(&prefix) {
+                    batch.delete(key);
+                }
+            }
+        }
+        for page in part.chunks(PEERS_PER_LOCK) {
+            self.store.with(|state, _| {
+                let persist_hearsay = state.config.persist_hearsay();
+                for (peer, change) in page {
+                    state.table.change(peer, |record| {
+                        let b32 = key::b32(peer);
+                        if persist_hearsay || record.class() > Class::Hearsay {
+                            encode(record, change, &b32, &mut batch);
+                        } else if !record.saved.is_empty() {
+                            take_back(record, &b32, &mut batch);
+                        }
+                    });
+                }
+            });
+        }
+        Ok(batch)
+    }
+
+    /// Closes the datastore, whatever became of the last commit.
+    async fn close(&self, outcome: Result<(), Unsaved>) -> Result<(), Unsaved> {
+        let closed = caught("close", self.datastore.close()).await;
+        if let Err(error) = closed {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not close the datastore in order"
+            );
+        }
+        outcome
+    }
+}
+
+impl Drop for Engine {
+    /// However the engine ends, nobody waits for it any longer.
+    fn drop(&mut self) {
+        self.store.with(|state, _| {
+            state.bus.close();
+            // Dropping them tells those who wait.
+            drop(state.pending.close());
+        });
+        self.store.engine_ended();
+    }
+}
+
+/// Writes what changed of a peer, as it is now.
+fn encode(record: &mut Record, change: &Change, b32: &str, batch: &mut Batch) {
+    let books = if change.purge {
+        Books::all()
+    } else {
+        change.books
+    };
+    if books.contains(Books::ADDRESSES) {
+        let value = codec::encode_addresses(record);
+        write(record, Books::ADDRESSES, key::addresses(b32), value, batch);
+    }
+    if books.contains(Books::PROTOCOLS) {
+        let value = codec::encode_protocols(record);
+        write(record, Books::PROTOCOLS, key::protocols(b32), value, batch);
+    }
+    if books.contains(Books::KEY) {
+        let value = record.public_key.as_deref().map(codec::encode_public_key);
+        write(record, Books::KEY, key::public_key(b32), value, batch);
+    }
+    if change.purge {
+        for (name, value) in &record.metadata {
+            record.saved.insert(Books::METADATA);
+            batch.put(key::metadata(b32, name), value.clone());
+        }
+    } else {
+        for name in &change.metadata {
+            let value = record.metadata.get(name).cloned();
+            write(
+                record,
+                Books::METADATA,
+                key::metadata(b32, name),
+                value,
+                batch,
+            );
+        }
+    }
+}
+
+fn write(record: &mut Record, book: Books, key: String, value: Option<Vec<u8>>, batch: &mut Batch) {
+    match value {
+        Some(value) => {
+            // Marked before it is written: a commit that failed may have been applied.
+            record.saved.insert(book);
+            batch.put(key, value);
+        }
+        None if record.saved.contains(book) => batch.delete(key),
+        None => {}
+    }
+}
+
+/// Takes back what was written of a peer that is not worth it any longer.
+fn take_back(record: &Record, b32: &str, batch: &mut Batch) {
+    batch.delete(key::addresses(b32));
+    batch.delete(key::protocols(b32));
+    batch.delete(key::public_key(b32));
+    for name in record.metadata.keys() {
+        batch.delete(key::metadata(b32, name));
+    }
+}
+
+/// Runs a call of the datastore, and makes an error of its panic.
+async fn caught<T>(
+    operation: &'static str,
+    work: impl Future<Output = Result<T, DatastoreError>>,
+) -> Result<T, DatastoreError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(DatastoreError::Panicked {
+            operation,
+            message: panic_message(&*panic),
+        }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

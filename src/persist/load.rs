@@ -1,0 +1,285 @@
+//! Reading everything at start, in bounded memory: what cannot be used is skipped, counted and left in place.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use libp2p_identity::PeerId;
+
+use super::{
+    LoadReport, codec,
+    codec::Undecodable,
+    key::{self, Key},
+};
+use crate::{
+    address::bare,
+    config::Config,
+    datastore::{Datastore, DatastoreError},
+    record::{Books, Class, Foreign, Record, check_metadata, check_protocols, inlined_key},
+    refusal::Refusals,
+    state::{Now, State},
+};
+
+/// Reads the datastore into a new state. No events, nothing dirty.
+pub(crate) async fn load(
+    datastore: &dyn Datastore,
+    local: PeerId,
+    config: Arc<Config>,
+    now: Now,
+) -> Result<(State, LoadReport), DatastoreError> {
+    let mut loader = Loader {
+        state: State::new(local, config, true),
+        report: LoadReport::default(),
+        now,
+        skipped: false,
+        incomplete: false,
+        again: false,
+    };
+    loader.pass(datastore).await?;
+    if loader.incomplete {
+        // A peer got its place after other books of it had been skipped for want of room.
+        loader.again = true;
+        loader.pass(datastore).await?;
+    }
+    let Loader {
+        state, mut report, ..
+    } = loader;
+    report.peers = state.table.len();
+    tracing::info!(?report, "loaded the peer store");
+    Ok((state, report))
+}
+
+struct Loader {
+    state: State,
+    report: LoadReport,
+    now: Now,
+    /// A book other than the addresses was skipped, because its peer is not known and the store is full.
+    skipped: bool,
+    /// After that, a peer was taken in, so that it may have been one of its books.
+    incomplete: bool,
+    /// The second pass: it only completes peers that are known, and counts nothing.
+    again: bool,
+}
+
+impl Loader {
+    async fn pass(&mut self, datastore: &dyn Datastore) -> Result<(), DatastoreError> {
+        let mut entries = datastore.query(key::ROOT);
+        while let Some(entry) = entries.next().await {
+            let (key, value) = entry?;
+            self.entry(&key, value);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, key: &str, value: Vec<u8>) {
+        let before = self.report;
+        self.report.entries += 1;
+        match key::parse(key) {
+            None => {
+                self.report.foreign += 1;
+                tracing::debug!(?key, "skipped an entry that is not of a peer store");
+            }
+            Some(parsed) if parsed.peer() == self.state.local => {
+                self.report.local += 1;
+                tracing::debug!(?key, "skipped an entry about the local peer");
+            }
+            Some(parsed) => {
+                if let Err(error) = self.apply(parsed, value) {
+                    self.report.undecodable += 1;
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(?key, error, "skipped an entry that cannot be decoded");
+                }
+            }
+        }
+        if self.again {
+            self.report = before;
+        }
+    }
+
+    fn apply(&mut self, key: Key, value: Vec<u8>) -> Result<(), Undecodable> {
+        match key {
+            Key::Addresses(peer) => self.addresses(peer, &value),
+            Key::Protocols(peer) => self.protocols(peer, &value),
+            Key::PublicKey(peer) => {
+                let key = codec::decode_public_key(&value, &peer)
+                    .inspect_err(|_| self.note_saved(&peer, Books::KEY))?;
+                if inlined_key(&peer).is_some() {
+                    self.note_saved(&peer, Books::KEY);
+                } else {
+                    self.attach(peer, Books::KEY, |record| {
+                        record.public_key = Some(Box::new(key));
+                    });
+                }
+                Ok(())
+            }
+            Key::Metadata(peer, name) => {
+                self.metadata(peer, name, value);
+                Ok(())
+            }
+        }
+    }
+
+    fn addresses(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
+        if self.again {
+            return Ok(());
+        }
+        let stored = codec::decode_addresses(value, self.now.wall).inspect_err(|_| {
+            // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
+            self.note_saved(&peer, Books::ADDRESSES);
+        })?;
+        let config = &self.state.config;
+        let (max_len, limit) = (
+            config.max_address_len().get(),
+            config.max_addresses_per_peer().get(),
+        );
+        let mut record = Record::new(peer);
+        for mut entry in stored.entries {
+            match bare(&peer, &entry.address, max_len) {
+                Ok(Some(address)) if record.addresses.iter().all(|e| e.address != address) => {
+                    entry.address = address;
+                    record.addresses.push(entry);
+                }
+                Ok(_) => {}
+                Err(_) => self.report.refused += 1,
+            }
+        }
+        if record.addresses.len() > limit {
+            self.report.refused += record.addresses.len() - limit;
+            let best: Vec<_> = record
+                .ranked(self.state.rules(self.now))
+                .into_iter()
+                .take(limit)
+                .cloned()
+                .collect();
+            record.addresses = best;
+        }
+        let unreadable: Vec<_> = stored
+            .unreadable
+            .into_iter()
+            .filter(|(_, message)| message.len() <= 2 * max_len)
+            .take(limit)
+            .collect();
+        self.report.unreadable_addresses += unreadable.len();
+        if !unreadable.is_empty() || !stored.unknown.is_empty() {
+            record.foreign = Some(Box::new(Foreign {
+                addresses: stored.unknown,
+                unreadable,
+                protocols: Vec::new(),
+            }));
+        }
+        record.signed = stored.signed;
+        record.addresses_changed = stored.changed_at;
+        if record.is_empty() && record.signed.is_none() {
+            self.note_saved(&peer, Books::ADDRESSES);
+            return Ok(());
+        }
+        self.take_in(record);
+        Ok(())
+    }
+
+    fn protocols(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
+        let stored = codec::decode_protocols(value, self.now.wall)
+            .inspect_err(|_| self.note_saved(&peer, Books::PROTOCOLS))?;
+        let mut refused = Refusals::default();
+        let names = stored.names;
+        let mut protocols = check_protocols(names, &self.state.config, &mut refused);
+        let limit = self.state.config.max_protocols_per_peer().get();
+        self.report.refused += refused.total() as usize + protocols.len().saturating_sub(limit);
+        protocols.truncate(limit);
+        if protocols.is_empty() && stored.unknown.is_empty() {
+            self.note_saved(&peer, Books::PROTOCOLS);
+            return Ok(());
+        }
+        self.attach(peer, Books::PROTOCOLS, |record| {
+            record.protocols = protocols;
+            record.protocols_changed = stored.changed_at;
+            if !stored.unknown.is_empty() {
+                record.foreign.get_or_insert_default().protocols = stored.unknown;
+            }
+        });
+        Ok(())
+    }
+
+    fn metadata(&mut self, peer: PeerId, name: String, value: Vec<u8>) {
+        if check_metadata(&name, &value, &self.state.config).is_err() {
+            self.report.refused += 1;
+            self.note_saved(&peer, Books::METADATA);
+            return;
+        }
+        let limit = self.state.config.max_metadata_per_peer().get();
+        let mut refused = false;
+        self.attach(peer, Books::METADATA, |record| {
+            if record.metadata.len() < limit || record.metadata.contains_key(&name) {
+                record.metadata.insert(name, value);
+            } else {
+                refused = true;
+            }
+        });
+        self.report.refused += usize::from(refused);
+    }
+
+    /// Adds a peer with its addresses; when the store is full, in the place of one that is worth less.
+    fn take_in(&mut self, mut record: Record) {
+        record.saved = Books::ADDRESSES;
+        if self.state.table.contains(&record.id) {
+            // Another book of the peer came first.
+            self.state.table.change(&record.id.clone(), |known| {
+                known.addresses = record.addresses;
+                known.signed = record.signed;
+                known.addresses_changed = record.addresses_changed;
+                known.saved |= Books::ADDRESSES;
+                if let Some(foreign) = record.foreign {
+                    let protocols = known.foreign.take().map(|known| known.protocols);
+                    let protocols = protocols.unwrap_or_default();
+                    known.foreign = Some(Box::new(Foreign {
+                        protocols,
+                        ..*foreign
+                    }));
+                }
+            });
+            return;
+        }
+        if self.is_full() {
+            self.report.left_on_disk += 1;
+            let worth = (record.class(), record.last_heard());
+            match self.state.table.least_valuable() {
+                Some((class, victim)) if self.worth(class, &victim) < worth => {
+                    self.state.table.remove(&victim);
+                }
+                _ => return,
+            }
+        }
+        self.incomplete |= self.skipped;
+        self.state.table.insert(record);
+    }
+
+    /// Adds another book to a peer; makes the peer only while there is room.
+    fn attach(&mut self, peer: PeerId, book: Books, change: impl FnOnce(&mut Record)) {
+        if !self.state.table.contains(&peer) {
+            if self.again || self.is_full() {
+                self.skipped = true;
+                return;
+            }
+            self.state.table.insert(Record::new(peer));
+        }
+        self.state.table.change(&peer, |record| {
+            change(record);
+            record.saved |= book;
+        });
+    }
+
+    /// Notes that something of the peer stands on disk that is not in memory.
+    fn note_saved(&mut self, peer: &PeerId, book: Books) {
+        self.state
+            .table
+            .change(peer, |record| record.saved.insert(book));
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.table.len() >= self.state.config.max_peers().get()
+    }
+
+    fn worth(&self, class: Class, peer: &PeerId) -> (Class, crate::clock::Timestamp) {
+        let record = self.state.table.get(peer);
+        (class, record.map(Record::last_heard).unwrap_or_default())
+    }
+}

@@ -1,0 +1,146 @@
+//! The rules for protocols.
+
+use std::collections::HashSet;
+
+use libp2p_swarm::StreamProtocol;
+
+use super::{Books, Delta, Record, Rules};
+use crate::{
+    config::Config,
+    refusal::{Refusals, Refused},
+};
+
+impl Record {
+    /// Replaces the protocols. Nothing happens when the set is equal, whatever the order.
+    pub(crate) fn set_protocols(
+        &mut self,
+        mut protocols: Vec<StreamProtocol>,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
+        if same_set(&self.protocols, &protocols) {
+            return;
+        }
+        cut_protocols(
+            &mut protocols,
+            rules.config.max_protocols_per_peer().get(),
+            delta,
+        );
+        // Once more: the list may only differ in what was cut off.
+        if !same_set(&self.protocols, &protocols) {
+            self.protocols = protocols;
+            delta.change(Books::PROTOCOLS);
+        }
+    }
+
+    /// Replaces the protocols by a list that came over the wire, and is not checked yet.
+    pub(crate) fn learn_protocols(
+        &mut self,
+        told: &[StreamProtocol],
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
+        // What is nearly always the case costs nothing.
+        if self.protocols == told {
+            return;
+        }
+        let protocols = check_protocols(told, rules.config, &mut delta.refused);
+        self.set_protocols(protocols, rules, delta);
+    }
+
+    /// Adds protocols, as many as there is room for.
+    pub(crate) fn add_protocols(
+        &mut self,
+        protocols: Vec<StreamProtocol>,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
+        for protocol in protocols {
+            if self.protocols.contains(&protocol) {
+                continue;
+            }
+            if self.protocols.len() < rules.config.max_protocols_per_peer().get() {
+                self.protocols.push(protocol);
+                delta.change(Books::PROTOCOLS);
+            } else {
+                delta.refuse(Refused::TooManyProtocols);
+            }
+        }
+    }
+
+    pub(crate) fn remove_protocols(&mut self, protocols: &[StreamProtocol], delta: &mut Delta) {
+        let before = self.protocols.len();
+        self.protocols
+            .retain(|protocol| !protocols.contains(protocol));
+        if self.protocols.len() != before {
+            delta.change(Books::PROTOCOLS);
+        }
+    }
+
+    pub(crate) fn clear_protocols(&mut self, delta: &mut Delta) {
+        if !self.protocols.is_empty() {
+            delta.change(Books::PROTOCOLS);
+        }
+        if let Some(foreign) = &mut self.foreign {
+            foreign.protocols.clear();
+            delta.save |= Books::PROTOCOLS;
+        }
+        self.protocols.clear();
+    }
+}
+
+/// The valid, distinct protocol names among `names`, in their order; what is wrong with the others is counted.
+pub(crate) fn check_protocols<I>(
+    names: I,
+    config: &Config,
+    refused: &mut Refusals,
+) -> Vec<StreamProtocol>
+where
+    I: IntoIterator,
+    I::Item: AsRef<str>,
+{
+    let mut seen = HashSet::new();
+    let mut protocols = Vec::new();
+    for name in names {
+        let name = name.as_ref();
+        if name.len() > config.max_protocol_len().get() {
+            refused.count(Refused::ProtocolTooLong);
+            continue;
+        }
+        let Ok(protocol) = StreamProtocol::try_from_owned(name.to_owned()) else {
+            refused.count(Refused::InvalidProtocol);
+            continue;
+        };
+        if seen.insert(protocol.clone()) {
+            protocols.push(protocol);
+        }
+    }
+    protocols
+}
+
+/// Cuts a list that is too long, so that the same names remain whatever its order: identify and the
+/// connection handler report the same set in different orders, and the book must not flap between two halves.
+fn cut_protocols(protocols: &mut Vec<StreamProtocol>, limit: usize, delta: &mut Delta) {
+    if protocols.len() <= limit {
+        return;
+    }
+    delta
+        .refused
+        .add(Refused::TooManyProtocols, protocols.len() - limit);
+    let mut sorted: Vec<StreamProtocol> = protocols.clone();
+    sorted.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
+    let kept: HashSet<StreamProtocol> = sorted.into_iter().take(limit).collect();
+    protocols.retain(|protocol| kept.contains(protocol));
+}
+
+/// Whether two lists without duplicates hold the same. Nearly always they do, in the same order.
+fn same_set(a: &[StreamProtocol], b: &[StreamProtocol]) -> bool {
+    if a == b {
+        return true;
+    }
+    if a.len() != b.len() {
+        return false;
+    }
+    let a: HashSet<&StreamProtocol> = a.iter().collect();
+    b.iter().all(|protocol| a.contains(protocol))
+}

@@ -1,0 +1,131 @@
+//! Why something was not stored: one list of reasons, used as an error and as a counter.
+
+use std::fmt;
+
+/// Why the store did not take something.
+///
+/// Calls for a single item return it as an error; calls for many items count it in
+/// [`Changed::refused`](crate::Changed). The store counts every reason, see
+/// [`PeerStore::refusals`](crate::PeerStore::refusals).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// An address without any component.
+    #[error("the address is empty")]
+    EmptyAddress,
+    /// An address that is longer than [`Config::max_address_len`](crate::Config::max_address_len).
+    #[error("the address is longer than `max_address_len`")]
+    AddressTooLong,
+    /// An address that ends in another peer's `/p2p/<peer id>`.
+    #[error("the address ends in the id of another peer")]
+    ForeignPeerId,
+    /// More addresses than [`Config::max_addresses_per_peer`](crate::Config::max_addresses_per_peer), all at
+    /// least as valuable.
+    #[error("the peer has `max_addresses_per_peer` addresses already, none of them worth less")]
+    TooManyAddresses,
+    /// An address that the peer itself dropped, or the user removed, and that only others still mention.
+    #[error("the peer dropped the address, and only others still mention it")]
+    DroppedAddress,
+    /// A protocol name that does not begin with a slash.
+    #[error("a protocol name begins with a slash")]
+    InvalidProtocol,
+    /// A protocol name that is longer than [`Config::max_protocol_len`](crate::Config::max_protocol_len).
+    #[error("the protocol name is longer than `max_protocol_len`")]
+    ProtocolTooLong,
+    /// More protocols than [`Config::max_protocols_per_peer`](crate::Config::max_protocols_per_peer).
+    #[error("the peer has `max_protocols_per_peer` protocols already")]
+    TooManyProtocols,
+    /// A public key whose hash is not the peer id.
+    #[error("the public key does not belong to the peer id")]
+    KeyMismatch,
+    /// A metadata key of zero length.
+    #[error("a metadata key has at least one character")]
+    EmptyMetadataKey,
+    /// A metadata key that is longer than [`Config::max_metadata_key_len`](crate::Config::max_metadata_key_len).
+    #[error("the metadata key is longer than `max_metadata_key_len`")]
+    MetadataKeyTooLong,
+    /// A metadata value that is longer than
+    /// [`Config::max_metadata_value_len`](crate::Config::max_metadata_value_len).
+    #[error("the metadata value is longer than `max_metadata_value_len`")]
+    MetadataValueTooLong,
+    /// More metadata keys than
+    /// [`Config::max_metadata_per_peer`](crate::Config::max_metadata_per_peer).
+    #[error("the peer has `max_metadata_per_peer` metadata keys already")]
+    TooManyMetadata,
+    /// The local peer: it is never stored.
+    #[error("the local peer is not stored")]
+    LocalPeer,
+    /// A new peer, while the store holds [`Config::max_peers`](crate::Config::max_peers) that are worth more.
+    #[error("the store holds `max_peers` peers, none of them worth less")]
+    StoreFull,
+    /// A peer that [`PeerStore::delete_for`](crate::PeerStore::delete_for) told to forget for a while.
+    #[error("the peer was deleted for a time that is not over")]
+    Ignored,
+}
+
+impl Refused {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [Refused; 16] = [
+        Refused::EmptyAddress,
+        Refused::AddressTooLong,
+        Refused::ForeignPeerId,
+        Refused::TooManyAddresses,
+        Refused::DroppedAddress,
+        Refused::InvalidProtocol,
+        Refused::ProtocolTooLong,
+        Refused::TooManyProtocols,
+        Refused::KeyMismatch,
+        Refused::EmptyMetadataKey,
+        Refused::MetadataKeyTooLong,
+        Refused::MetadataValueTooLong,
+        Refused::TooManyMetadata,
+        Refused::LocalPeer,
+        Refused::StoreFull,
+        Refused::Ignored,
+    ];
+}
+
+/// How often each reason for a refusal occurred since the store was opened.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Refused::ALL.len()]);
+
+impl Refusals {
+    /// How often the store refused something for this reason.
+    pub fn get(&self, reason: Refused) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All refusals together.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that occurred, each with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Refused, u64)> + '_ {
+        Refused::ALL
+            .into_iter()
+            .map(|reason| (reason, self.get(reason)))
+            .filter(|(_, count)| *count > 0)
+    }
+
+    pub(crate) fn count(&mut self, reason: Refused) {
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn add(&mut self, reason: Refused, times: usize) {
+        let counter = &mut self.0[reason as usize];
+        *counter = counter.saturating_add(times as u64);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Refusals) {
+        for (counter, more) in self.0.iter_mut().zip(other.0) {
+            *counter = counter.saturating_add(more);
+        }
+    }
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
