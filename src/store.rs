@@ -170,8 +170,13 @@ impl PeerStore {
     /// The ids of all peers.
     pub fn peer_ids(&self) -> Vec<PeerId> {
         let mut ids = Vec::new();
-        self.inner()
-            .walk(|record, _| Some(record.id), |id| keep_going(ids.push(id)));
+        self.inner().walk(
+            |record, _| Some(record.id),
+            |id| {
+                ids.push(id);
+                ControlFlow::Continue(())
+            },
+        );
         ids
     }
 
@@ -232,7 +237,10 @@ impl PeerStore {
                     .any(|known| known.as_ref() == protocol);
                 speaks.then_some(record.id)
             },
-            |id| keep_going(found.push(id)),
+            |id| {
+                found.push(id);
+                ControlFlow::Continue(())
+            },
         );
         found
     }
@@ -699,8 +707,4 @@ fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
         key: key.as_str().into(),
     }));
     events
-}
-
-fn keep_going<B>((): ()) -> ControlFlow<B> {
-    ControlFlow::Continue(())
 }

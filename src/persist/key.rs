@@ -32,7 +32,7 @@ const MAX_B32: usize = 160;
 pub(crate) enum Key {
     Addresses(PeerId),
     Protocols(PeerId),
-    PublicKey(PeerId),
+    Keys(PeerId),
     Metadata(PeerId, String),
 }
 
@@ -41,7 +41,7 @@ impl Key {
         match self {
             Key::Addresses(peer)
             | Key::Protocols(peer)
-            | Key::PublicKey(peer)
+            | Key::Keys(peer)
             | Key::Metadata(peer, _) => *peer,
         }
     }
@@ -84,7 +84,7 @@ pub(crate) fn parse(key: &str) -> Option<Key> {
         return Some(Key::Protocols(peer_id(b32)?));
     }
     if let Some(b32) = key.strip_prefix(KEYS) {
-        return Some(Key::PublicKey(peer_id(b32)?));
+        return Some(Key::Keys(peer_id(b32)?));
     }
     let (b32, name) = key.strip_prefix(METADATA)?.split_once('/')?;
     if name.is_empty() {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(b32(&peer()), B32);
         assert_eq!(parse(&addresses(B32)), Some(Key::Addresses(peer())));
         assert_eq!(parse(&protocols(B32)), Some(Key::Protocols(peer())));
-        assert_eq!(parse(&public_key(B32)), Some(Key::PublicKey(peer())));
+        assert_eq!(parse(&public_key(B32)), Some(Key::Keys(peer())));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Loader {
         match key {
             Key::Addresses(peer) => self.addresses(peer, &value),
             Key::Protocols(peer) => self.protocols(peer, &value),
-            Key::PublicKey(peer) => {
+            Key::Keys(peer) => {
                 let key = codec::decode_public_key(&value, &peer)
                     .inspect_err(|_| self.note_saved(&peer, Books::KEY))?;
                 if inlined_key(&peer).is_some() {
