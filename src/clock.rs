@@ -164,8 +164,14 @@ impl Timestamp {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// The moment `duration` from here, rounded up to a whole second.
     pub(crate) fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration.as_secs()))
+        let part = u64::from(duration.subsec_nanos() > 0);
+        Self(
+            self.0
+                .saturating_add(duration.as_secs())
+                .saturating_add(part),
+        )
     }
 
     pub(crate) fn to_system_time(self) -> SystemTime {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    mem,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -159,21 +160,28 @@ impl Stream for Subscription {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut queue = self.queue.lock();
-        if let Some(event) = queue.pop() {
-            return Poll::Ready(Some(event));
+        // A waker is the caller's code: it is cloned, and its predecessor dropped, without the lock.
+        let mut waker = None;
+        loop {
+            let mut queue = self.queue.lock();
+            if let Some(event) = queue.pop() {
+                return Poll::Ready(Some(event));
+            }
+            if queue.closed {
+                return Poll::Ready(None);
+            }
+            let is_set = queue.waker.as_ref();
+            if is_set.is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            if waker.is_some() {
+                mem::swap(&mut queue.waker, &mut waker);
+                drop(queue);
+                return Poll::Pending;
+            }
+            drop(queue);
+            waker = Some(cx.waker().clone());
         }
-        if queue.closed {
-            return Poll::Ready(None);
-        }
-        if !queue
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            queue.waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
     }
 }
 

@@ -309,7 +309,7 @@ impl State {
         if record.saved.is_empty() {
             self.pending.forget(peer);
         } else {
-            self.pending.purge(*peer, now.elapsed);
+            self.pending.purge_evicted(*peer, now.elapsed);
         }
         if self.bus.has_reader(peer) {
             self.bus.publish(Event::PeerRemoved { peer: *peer, cause });

@@ -19,6 +19,7 @@ use libp2p_swarm::NetworkBehaviour;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
+    address::Source,
     book::{AddressBook, KeyBook, MetadataBook, ProtocolBook},
     clock::{Clock, Timestamp},
     config::Config,
@@ -356,6 +357,12 @@ impl PeerStore {
     /// loop instead of wrapping the behaviour with [`PeerStore::observe`].
     pub fn learn<E: Teach>(&self, event: &E) {
         event.teach(&mut Learned::new(self, E::SOURCE));
+    }
+
+    /// The sink itself, for what comes from neither a behaviour nor an event: what it is told is kept as learnt
+    /// from `source`.
+    pub fn learned(&self, source: Source) -> Learned<'_> {
+        Learned::new(self, source)
     }
 
     // --- operation -----------------------------------------------------------------------------------------

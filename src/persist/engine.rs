@@ -69,9 +69,10 @@ impl Engine {
         let mut alarm: Option<(Duration, BoxFuture<'static, ()>)> = None;
         poll_fn(|cx: &mut Context<'_>| {
             loop {
-                let due = self.store.with(|state, now| {
-                    state.pending.set_engine(cx.waker());
-                    state.pending.due(now.elapsed)
+                let waker = cx.waker().clone();
+                let (due, _before) = self.store.with(|state, now| {
+                    let before = state.pending.set_engine(waker);
+                    (state.pending.due(now.elapsed), before)
                 });
                 let at = match due {
                     Due::Commit => return Poll::Ready(()),
@@ -96,24 +97,19 @@ impl Engine {
     async fn commit(&self) -> (Vec<super::pending::Waiter>, Result<(), Unsaved>) {
         let (changes, waiters) = self.store.with(|state, _| state.pending.begin());
         let mut rest = changes.into_iter();
-        let mut failure = None;
-        loop {
+        let (mut unwritten, mut error) = (Vec::new(), None);
+        while error.is_none() {
             let part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
             if part.is_empty() {
                 break;
             }
-            if let Err(error) = self.commit_part(&part).await {
-                failure = Some((Arc::new(error), part));
-                break;
+            match self.commit_part(&part).await {
+                Ok(()) => self
+                    .store
+                    .with(|state, _| state.pending.committed(part.len())),
+                Err(refused) => (unwritten, error) = (part, Some(Arc::new(refused))),
             }
-            let peers = part.len();
-            self.store.with(|state, _| state.pending.committed(peers));
         }
-
-        let (error, mut unwritten) = match failure {
-            Some((error, part)) => (Some(error), part),
-            None => (None, Vec::new()),
-        };
         unwritten.extend(rest);
         let unsaved = self.store.with(|state, now| {
             let unsaved = state.pending.end(unwritten, error.is_some(), now.elapsed);
@@ -200,11 +196,12 @@ impl Engine {
 impl Drop for Engine {
     /// However the engine ends, nobody waits for it any longer.
     fn drop(&mut self) {
-        self.store.with(|state, _| {
+        let waiters = self.store.with(|state, _| {
             state.bus.close();
-            // Dropping them tells those who wait.
-            drop(state.pending.close());
+            state.pending.close()
         });
+        // Dropping them tells those who wait, which is their code.
+        drop(waiters);
         self.store.engine_ended();
     }
 }

@@ -70,6 +70,8 @@ pub(crate) struct Pending {
     threshold: usize,
     min_interval: Duration,
     max_delay: Duration,
+    /// Every peer in memory, and as many again that are gone.
+    max_dirty: usize,
     dirty: HashMap<PeerId, Change>,
     /// How many of the dirty peers ask for a commit.
     hard: usize,
@@ -95,6 +97,7 @@ impl Pending {
             threshold: config.commit_threshold().get(),
             min_interval: config.min_commit_interval(),
             max_delay: config.max_commit_delay(),
+            max_dirty: config.max_peers().get().saturating_mul(2),
             dirty: HashMap::new(),
             hard: 0,
             oldest: Duration::ZERO,
@@ -139,6 +142,14 @@ impl Pending {
             ..Change::default()
         };
         self.add(peer, change, now);
+    }
+
+    /// As [`Pending::purge`], for a peer that made room. While the datastore refuses everything, strangers could
+    /// pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many.
+    pub(crate) fn purge_evicted(&mut self, peer: PeerId, now: Duration) {
+        if self.dirty.len() < self.max_dirty || self.dirty.contains_key(&peer) {
+            self.purge(peer, now);
+        }
     }
 
     /// Notes that a peer went of which nothing was ever written.
@@ -213,14 +224,9 @@ impl Pending {
 
     // --- the engine's side ---------------------------------------------------------------------------------
 
-    pub(crate) fn set_engine(&mut self, waker: &Waker) {
-        if !self
-            .engine
-            .as_ref()
-            .is_some_and(|engine| engine.will_wake(waker))
-        {
-            self.engine = Some(waker.clone());
-        }
+    /// Notes whom to wake; returns whom it was before, for the caller to drop without the lock.
+    pub(crate) fn set_engine(&mut self, waker: Waker) -> Option<Waker> {
+        self.engine.replace(waker)
     }
 
     /// When the next commit is due.

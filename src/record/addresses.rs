@@ -71,6 +71,12 @@ impl Record {
         if complete.is_empty() {
             return;
         }
+        // What was dropped before is not in the list of today either: it stays dropped for as long again.
+        for (address, dropped) in &mut self.dropped {
+            if !complete.contains(address) {
+                *dropped = rules.now;
+            }
+        }
 
         let keep_proven = rules.config.keep_proven_on_replace();
         let gone = self.addresses.extract_if(.., |entry| {
@@ -303,6 +309,10 @@ impl Record {
     /// Notes what was taken away, so that hearsay alone does not bring it back.
     fn drop_entry(&mut self, entry: Entry, rules: Rules<'_>, delta: &mut Delta) {
         delta.change(Books::ADDRESSES);
+        if entry.is_inbound_only() {
+            // Nobody gossips the port of a connection.
+            return;
+        }
         if self.dropped.len() >= MAX_DROPPED {
             self.dropped.remove(0);
         }
