@@ -1,7 +1,7 @@
 //! The behaviour: what the swarm tells goes into the store, what the store tells goes to the swarm.
 
 use std::{
-    io, mem,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -320,16 +320,19 @@ fn is_local(error: &io::Error) -> bool {
             .raw_os_error()
             .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
     };
-    // Transports wrap what the system said, some several times over.
+    // Transports wrap what the system said, some several times over; those that are combined hide the error itself
+    // (`Either` is no step of the chain), but not its text.
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(is_local_kind) {
+        let io = error.downcast_ref::<io::Error>();
+        let is_local = match io {
+            Some(io) => is_local_kind(io),
+            None => os_error(&error.to_string()).is_some_and(|io| is_local_kind(&io)),
+        };
+        if is_local {
             return true;
         }
-        cause = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
+        cause = match io.and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
         };
@@ -337,13 +340,31 @@ fn is_local(error: &io::Error) -> bool {
     false
 }
 
+/// The system's error in a text like `No route to host (os error 113)`.
+fn os_error(text: &str) -> Option<io::Error> {
+    let (_, code) = text.rsplit_once("(os error ")?;
+    let (code, _) = code.split_once(')')?;
+    Some(io::Error::from_raw_os_error(code.parse().ok()?))
+}
+
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this
 /// connection, whichever behaviour asks for it (identify does), and reports each change of it as a whole.
 #[derive(Debug, Default)]
 pub struct Handler {
     protocols: SupportedProtocols,
-    /// The set is to be reported.
-    changed: bool,
+    report: Report,
+}
+
+/// Where a changed set of protocols is on its way to the behaviour.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// It is there.
+    #[default]
+    Done,
+    /// It may not be complete yet.
+    Changed,
+    /// Nothing more came in a whole round of polls.
+    Settled,
 }
 
 impl ConnectionHandler for Handler {
@@ -360,14 +381,24 @@ impl ConnectionHandler for Handler {
 
     fn poll(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
-        // The swarm polls after each event that it hands to the handler, so that no waker is needed.
-        if !mem::take(&mut self.changed) {
-            return Poll::Pending;
+        // What one message of the remote adds and what it removes comes as two changes, with a poll between them:
+        // the set between is none that the remote ever had. The connection polls after each event that it hands to
+        // its handlers, and once more when it is woken with nothing left to hand on.
+        match self.report {
+            Report::Done => Poll::Pending,
+            Report::Changed => {
+                self.report = Report::Settled;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Report::Settled => {
+                self.report = Report::Done;
+                let protocols = self.protocols.iter().cloned().collect();
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(protocols))
+            }
         }
-        let protocols = self.protocols.iter().cloned().collect();
-        Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(protocols))
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
@@ -378,8 +409,10 @@ impl ConnectionHandler for Handler {
         &mut self,
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
     ) {
-        if let ConnectionEvent::RemoteProtocolsChange(change) = event {
-            self.changed |= self.protocols.on_protocols_change(change);
+        if let ConnectionEvent::RemoteProtocolsChange(change) = event
+            && self.protocols.on_protocols_change(change)
+        {
+            self.report = Report::Changed;
         }
     }
 }

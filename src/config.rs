@@ -112,7 +112,8 @@ settings! {
     /// is refused. Pinned addresses never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
     max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
 
-    /// Length of one address in bytes, in multiaddr's binary form. Longer ones are refused.
+    /// Length of one address in bytes, in multiaddr's binary form and without `/p2p/<peer>` at its end. Longer
+    /// ones are refused.
     /// Default: [`DEFAULT_MAX_ADDRESS_LEN`].
     max_address_len / with_max_address_len: NonZeroUsize = DEFAULT_MAX_ADDRESS_LEN;
 

@@ -67,8 +67,8 @@ pub enum Event {
         /// The key of the value.
         key: Arc<str>,
     },
-    /// A peer is no longer known. When it was deleted, events with empty sets came before, from each book that
-    /// held something; when it expired or was evicted, this one stands for all.
+    /// A peer is no longer known. When it was deleted, or nothing was left of it, events with empty sets came
+    /// before, from each book that held something; when it was evicted, this one stands for all.
     PeerRemoved {
         /// The peer.
         peer: PeerId,

@@ -134,6 +134,9 @@ impl State {
             record.stamp(delta.changed, now.wall);
             self.create(record, &mut delta, now);
         }
+        if by == By::User && !delta.changed.is_empty() {
+            self.ignored.remove(&peer);
+        }
         self.finish(peer, delta, cause, now)
     }
 
@@ -162,11 +165,10 @@ impl State {
             return Ok(());
         }
         self.ignored.retain(|_, until| *until > now.wall);
-        match by {
-            By::User => self.ignored.remove(peer).map_or(Ok(()), |_| Ok(())),
-            By::Swarm if self.ignored.contains_key(peer) => Err(Refused::Ignored),
-            By::Swarm => Ok(()),
+        if by == By::Swarm && self.ignored.contains_key(peer) {
+            return Err(Refused::Ignored);
         }
+        Ok(())
     }
 
     /// Takes a new record in, if it holds anything and there is room for it.
@@ -174,6 +176,8 @@ impl State {
         if record.is_empty() {
             return;
         }
+        // Before room is made: a connection is worth something.
+        record.connected = self.connections.contains_key(&record.id);
         if !self.make_room(record.class(), now) {
             let refused = std::mem::take(&mut delta.refused);
             *delta = Delta::default();
@@ -182,7 +186,6 @@ impl State {
             return;
         }
         let peer = record.id;
-        record.connected = self.connections.contains_key(&peer);
         self.table.insert(record);
         if self.bus.has_reader(&peer) {
             self.bus.publish(Event::PeerAdded { peer });

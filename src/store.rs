@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use futures::{FutureExt, channel::oneshot};
@@ -514,14 +514,17 @@ impl Inner {
         mut visit: impl FnMut(T) -> ControlFlow<()>,
     ) {
         let mut at = Some(0);
+        // What comes meanwhile does not prolong the walk: `visit` may itself add a peer for each one it meets.
+        let mut end = None;
         while let Some(start) = at {
             let page: Vec<T>;
             (page, at) = self.read(|state, now| {
-                let (records, next) = state.table.page(start, PAGE);
+                let end = *end.get_or_insert(state.table.slots());
+                let (records, next) = state.table.page(start, PAGE.min(end - start));
                 let rules = state.rules(now);
                 (
                     records.filter_map(|record| copy(record, rules)).collect(),
-                    next,
+                    next.filter(|next| *next < end),
                 )
             });
             for item in page {
@@ -575,7 +578,8 @@ impl Inner {
         let Some(deadline) = deadline else {
             return Ok(());
         };
-        let timeout = self.clock().sleep_until(self.clock().elapsed() + deadline);
+        let until = self.clock().elapsed().saturating_add(deadline);
+        let timeout = self.clock().sleep_until(until);
         futures::select_biased! {
             answer = receiver.fuse() => match answer {
                 Ok(Ok(())) => Ok(()),
@@ -606,15 +610,13 @@ impl Inner {
         });
         // A handle that is dropped inside the engine (by a datastore, or because nobody waits for `open` any
         // longer) would wait for itself.
-        if !IN_ENGINE.get() {
-            let until = Instant::now() + deadline;
-            let mut ended = self.ended.lock();
-            while !*ended {
-                if self.end.wait_until(&mut ended, until).timed_out() {
-                    break;
-                }
-            }
+        if IN_ENGINE.get() {
+            return;
         }
+        let mut ended = self.ended.lock();
+        self.end
+            .wait_while_for(&mut ended, |ended| !*ended, deadline);
+        drop(ended);
         let unsaved = self.read(|state, _| state.pending.unsaved());
         if unsaved > 0 {
             tracing::error!(
@@ -656,24 +658,34 @@ async fn open_and_run(
     local: PeerId,
     datastore: Arc<dyn Datastore>,
     config: Config,
-    opener: oneshot::Sender<Result<PeerStore, OpenError>>,
+    mut opener: oneshot::Sender<Result<PeerStore, OpenError>>,
 ) {
     let now = now(&**config.clock(), config.clock().started());
-    match persist::load(&*datastore, local, Arc::new(config), now).await {
-        Ok((state, report)) => {
+    let load = persist::load(&*datastore, local, Arc::new(config), now);
+    let loaded = futures::select_biased! {
+        loaded = persist::caught("read", load).boxed().fuse() => Some(loaded),
+        // Nobody waits any longer, perhaps because the datastore hangs.
+        () = opener.cancellation().fuse() => None,
+    };
+    match loaded {
+        Some(Ok((state, report))) => {
             let inner = Inner::new(state, report);
             let engine = Engine::new(inner.clone(), datastore);
             // If the opener gave up, the handle in it is dropped here, and the engine closes the datastore.
             drop(opener.send(Ok(PeerStore::new(inner))));
             engine.run().await;
         }
-        Err(error) => {
-            if let Err(error) = datastore.close().await {
+        failed => {
+            let closed = persist::caught("close", async { datastore.close().await }).await;
+            if let Err(error) = closed {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "could not close the datastore in order");
             }
-            // Nobody may be waiting any longer.
-            let _ = opener.send(Err(OpenError::Load(error)));
+            drop(datastore);
+            if let Some(Err(error)) = failed {
+                // Nobody may be waiting any longer.
+                let _ = opener.send(Err(OpenError::Load(error)));
+            }
         }
     }
 }

@@ -157,6 +157,11 @@ impl Table {
         (page, (end < self.slots.len()).then_some(end))
     }
 
+    /// How many slots there are, free ones included: a walk that began now is over there.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
     fn slot(&self, id: &PeerId) -> Option<u32> {
         let hash = self.hasher.hash_one(id);
         let found = self.index.find(hash, |slot| {

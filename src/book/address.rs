@@ -81,7 +81,7 @@ impl<'a> AddressBook<'a> {
     pub fn infos(&self, peer: &PeerId) -> Option<Vec<AddressInfo>> {
         self.store.read(|state, now| {
             let record = state.table.get(peer)?;
-            Some(record.view(state.rules(now)).addresses)
+            Some(record.infos(state.rules(now)))
         })
     }
 

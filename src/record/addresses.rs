@@ -54,14 +54,27 @@ impl Record {
         delta: &mut Delta,
     ) {
         let limit = rules.config.max_addresses_per_peer().get();
-        let mut complete: Vec<Multiaddr> = Vec::with_capacity(told.len().min(limit));
+        // Of a list that is too long the known ones are kept first: identify tells it in an order of chance, and
+        // the book must not flap between two parts of it.
+        let (mut complete, mut newcomers) = (Vec::new(), Vec::new());
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
-            if complete.contains(&address) {
+            let part = match self.find(&address) {
+                Some(_) => &mut complete,
+                None => &mut newcomers,
+            };
+            if part.contains(&address) {
                 continue;
             }
+            if part.len() < limit {
+                part.push(address);
+            } else {
+                delta.refuse(Refused::TooManyAddresses);
+            }
+        }
+        for address in newcomers {
             if complete.len() < limit {
                 complete.push(address);
             } else {

@@ -10,12 +10,12 @@ mod protocols;
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bitflags::bitflags;
-use libp2p_core::Multiaddr;
+use libp2p_core::{Multiaddr, multihash::Multihash};
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
 use crate::{
-    address::{Entry, Sources, Standing, with_peer},
+    address::{AddressInfo, Entry, Sources, Standing, with_peer},
     clock::Timestamp,
     config::Config,
     peer::{Peer, SignedRecord},
@@ -250,6 +250,15 @@ impl Record {
             .collect()
     }
 
+    /// The addresses with their history, best first.
+    pub(crate) fn infos(&self, rules: Rules<'_>) -> Vec<AddressInfo> {
+        let proven_lifetime = rules.config.proven_lifetime();
+        self.ranked(rules)
+            .into_iter()
+            .map(|entry| entry.info(rules.now, proven_lifetime))
+            .collect()
+    }
+
     /// What the store hands to the swarm for a dial: best first, with `/p2p/<peer>`; what was only seen on
     /// inbound connections when there is nothing else.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
@@ -270,14 +279,9 @@ impl Record {
     }
 
     pub(crate) fn view(&self, rules: Rules<'_>) -> Peer {
-        let proven_lifetime = rules.config.proven_lifetime();
         Peer {
             id: self.id,
-            addresses: self
-                .ranked(rules)
-                .into_iter()
-                .map(|entry| entry.info(rules.now, proven_lifetime))
-                .collect(),
+            addresses: self.infos(rules),
             protocols: self.protocols.clone(),
             public_key: self.public_key(),
             metadata: self.metadata.clone(),
@@ -289,14 +293,20 @@ impl Record {
 
 /// The public key that a peer id contains, as those of ed25519 and secp256k1 keys do.
 pub(crate) fn inlined_key(id: &PeerId) -> Option<PublicKey> {
-    // The multihash code of the identity "hash".
-    const IDENTITY: u64 = 0;
-    let hash = libp2p_core::multihash::Multihash::from(*id);
-    if hash.code() != IDENTITY {
+    if !is_inlined(id) {
         return None;
     }
+    let hash = Multihash::from(*id);
     let key = PublicKey::try_decode_protobuf(hash.digest()).ok()?;
     (PeerId::from_public_key(&key) == *id).then_some(key)
+}
+
+/// Whether a peer id is made of a key itself, not of its hash. Decoding that key costs microseconds, as a point
+/// on a curve is computed; this costs nothing.
+pub(crate) fn is_inlined(id: &PeerId) -> bool {
+    // The multihash code of the identity "hash".
+    const IDENTITY: u64 = 0;
+    Multihash::from(*id).code() == IDENTITY
 }
 
 /// A list for an event.
