@@ -220,7 +220,7 @@ impl Record {
             .any(|key| key != crate::AGENT_VERSION && key != crate::PROTOCOL_VERSION)
     }
 
-    fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
+    pub(crate) fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
         self.addresses
             .iter_mut()
             .find(|entry| entry.address == *address)

@@ -438,6 +438,7 @@ impl Datastore for Recording {
 pub struct Scripted {
     pub recording: Recording,
     entries: Arc<Vec<Option<KeyValue>>>,
+    failing: Arc<Mutex<usize>>,
 }
 
 impl Scripted {
@@ -447,7 +448,17 @@ impl Scripted {
         Self {
             recording: Recording::default(),
             entries: Arc::new(entries),
+            failing: Arc::default(),
         }
+    }
+
+    /// The next queries yield an error and nothing else.
+    pub fn fail_queries(&self, queries: usize) {
+        *self.failing.lock() = queries;
+    }
+
+    fn error() -> DatastoreError {
+        DatastoreError::failed("read", "scripted", "the disk is gone")
     }
 }
 
@@ -457,16 +468,16 @@ impl Datastore for Scripted {
     }
 
     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
+        let mut failing = self.failing.lock();
+        if *failing > 0 {
+            *failing -= 1;
+            return stream::iter([Err(Self::error())]).boxed();
+        }
         let entries = self.entries.iter().filter(move |entry| match entry {
             Some((key, _)) => key.starts_with(prefix),
             None => true,
         });
-        let items = entries.map(|entry| {
-            entry
-                .clone()
-                .ok_or_else(|| DatastoreError::failed("read", "scripted", "the disk is gone"))
-        });
-        stream::iter(items).boxed()
+        stream::iter(entries.map(|entry| entry.clone().ok_or_else(Self::error))).boxed()
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {

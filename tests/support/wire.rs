@@ -30,51 +30,55 @@ impl Field {
 }
 
 /// Takes a varint off the front.
-fn take_varint(bytes: &mut &[u8]) -> u64 {
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let (mut value, mut shift) = (0, 0);
     loop {
-        let byte = take(bytes, 1)[0];
+        let byte = take(bytes, 1)?[0];
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return value;
+            return Some(value);
         }
         shift += 7;
     }
 }
 
-fn take<'a>(bytes: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, rest) = bytes.split_at(len);
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(len)?;
     *bytes = rest;
-    taken
+    Some(taken)
 }
 
-/// The fields of a message, in their order.
-pub fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
+/// The fields of a message, in their order; `None` when it is cut short.
+pub fn try_fields(mut bytes: &[u8]) -> Option<Vec<(u64, Field)>> {
     read(&mut bytes, None)
 }
 
+/// The fields of a message, in their order.
+pub fn fields(bytes: &[u8]) -> Vec<(u64, Field)> {
+    try_fields(bytes).expect("the message is cut short")
+}
+
 /// Reads fields to the end, or to the end of the group of this number.
-fn read(bytes: &mut &[u8], group: Option<u64>) -> Vec<(u64, Field)> {
+fn read(bytes: &mut &[u8], group: Option<u64>) -> Option<Vec<(u64, Field)>> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
-        let key = take_varint(bytes);
+        let key = take_varint(bytes)?;
         let number = key >> 3;
         let value = match key & 7 {
-            0 => Field::Varint(take_varint(bytes)),
-            1 => Field::Fixed(take(bytes, 8).to_vec()),
+            0 => Field::Varint(take_varint(bytes)?),
+            1 => Field::Fixed(take(bytes, 8)?.to_vec()),
             2 => {
-                let len = take_varint(bytes);
-                Field::Bytes(take(bytes, len as usize).to_vec())
+                let len = take_varint(bytes)?;
+                Field::Bytes(take(bytes, len as usize)?.to_vec())
             }
-            3 => Field::Group(read(bytes, Some(number))),
-            4 if group == Some(number) => return fields,
-            5 => Field::Fixed(take(bytes, 4).to_vec()),
+            3 => Field::Group(read(bytes, Some(number))?),
+            4 if group == Some(number) => return Some(fields),
+            5 => Field::Fixed(take(bytes, 4)?.to_vec()),
             other => panic!("wire type {other}"),
         };
         fields.push((number, value));
     }
-    assert_eq!(group, None, "a group without its end");
-    fields
+    group.is_none().then_some(fields)
 }
 
 /// The values of one field of a message.
@@ -204,20 +208,20 @@ pub fn js_parses(mut multiaddr: &[u8]) -> bool {
         (480, 0),
         (777, -1),
     ];
-    while !multiaddr.is_empty() {
-        let code = take_varint(&mut multiaddr);
-        let Some((_, bits)) = TABLE.iter().find(|(known, _)| *known == code) else {
-            return false;
-        };
+    let mut protocol = || {
+        let code = take_varint(&mut multiaddr)?;
+        let (_, bits) = TABLE.iter().find(|(known, _)| *known == code)?;
         let len = match bits {
-            -1 if multiaddr.is_empty() => return false,
-            -1 => take_varint(&mut multiaddr) as usize,
+            -1 => take_varint(&mut multiaddr)? as usize,
             bits => *bits as usize / 8,
         };
-        if len > multiaddr.len() {
-            return false;
+        take(&mut multiaddr, len)?;
+        Some(multiaddr.is_empty())
+    };
+    loop {
+        match protocol() {
+            Some(false) => {}
+            end => return end.is_some(),
         }
-        take(&mut multiaddr, len);
     }
-    true
 }
