@@ -26,7 +26,7 @@ use libp2p_swarm::{
 pub use learned::{Learned, Teach};
 
 use crate::{
-    address::{Source, bare, with_peer},
+    address::{Source, bare, with_peer, without_given},
     store::PeerStore,
 };
 
@@ -112,14 +112,15 @@ impl<B: NetworkBehaviour> Observed<B> {
     }
 
     /// Of what the inner behaviour adds to a dial, what the store would offer too, in the form in which it does.
-    fn gate(&self, peer: PeerId, told: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    fn gate(&self, peer: PeerId, told: Vec<Multiaddr>, given: &[Multiaddr]) -> Vec<Multiaddr> {
         if self.pass_dial_addresses || told.is_empty() {
             return told;
         }
+        let max_len = self.store.inner().config().max_address_len().get();
+        let told = without_given(&peer, told, given, max_len);
         let Some(offers) = self.store.inner().offers(&peer) else {
             return told;
         };
-        let max_len = self.store.inner().config().max_address_len().get();
         let mut passed: Vec<Multiaddr> = Vec::with_capacity(told.len().min(offers.len()));
         for address in told {
             let Ok(Some(address)) = bare(&peer, &address, max_len) else {
@@ -205,7 +206,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
         if self.merge_dial_addresses {
             self.learned().add(peer, &told);
         }
-        Ok(self.gate(peer, told))
+        Ok(self.gate(peer, told, addresses))
     }
 
     fn handle_established_outbound_connection(
