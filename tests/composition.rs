@@ -445,6 +445,8 @@ async fn the_events_of_an_observed_behaviour_reach_the_application_unchanged() {
     let mut b = plain();
     meet(&mut a, &mut b).await;
     let me = a.id;
+    // Whoever has not been identified yet is not pushed to.
+    until((&mut a, &mut b), |(_, b)| b.identified(me) == 1).await;
     a.swarm.behaviour_mut().other.push([b.id]);
     b.swarm.behaviour_mut().identify.push([me]);
     let peer = b.id;

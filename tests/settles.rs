@@ -110,10 +110,12 @@ async fn reconnects_change_nothing<N: Observing>() {
     let mut a = restless::<N>(&a_ledger).await;
     let mut b = restless::<N>(&b_ledger).await;
     let (a_address, b_address) = (a.listen().await, b.listen().await);
-    b.listen().await;
-    // Once in every way that comes later: dialled by either side, by address and by id.
-    reconnect(&mut a, &mut b, Some(&b_address)).await;
-    disconnect(&mut a, &mut b).await;
+    let b_other = b.listen().await;
+    // Once in every way that comes later: dialled by either side, by each address and by id.
+    for address in [&b_address, &b_other] {
+        reconnect(&mut a, &mut b, Some(address)).await;
+        disconnect(&mut a, &mut b).await;
+    }
     reconnect(&mut b, &mut a, Some(&a_address)).await;
     disconnect(&mut a, &mut b).await;
     for _ in 0..2 {

@@ -229,6 +229,7 @@ async fn conversation(config: Config) -> (Vec<String>, Vec<String>) {
     until((&mut a, &mut b), |(a, _)| told(a) >= expected).await;
     // Whatever else there was to tell would have been told by now.
     let me = a.id;
+    until((&mut a, &mut b), |(_, b)| b.identified(me) > 0).await;
     let heard = b.identified(me);
     a.swarm.behaviour_mut().a.push([peer]);
     until((&mut a, &mut b), |(_, b)| b.identified(me) > heard).await;
