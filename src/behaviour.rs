@@ -1,12 +1,13 @@
 //! The behaviour: what the swarm tells goes into the store, what the store tells goes to the swarm.
 
 use std::{
-    io, mem,
+    fmt, io, mem,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use futures::Stream;
+use futures::{FutureExt, Stream, future::BoxFuture};
 use libp2p_core::{
     ConnectedPoint, Endpoint, Multiaddr,
     transport::{PortUse, TransportError},
@@ -22,23 +23,29 @@ use libp2p_swarm::{
 
 use crate::{
     address::{Sources, bare},
+    dial_error::{self, Whose},
     error::BehaviourError,
     event::{Cause, Event, Subscription},
-    record::{Delta, Record, Rules},
+    network::Scope,
+    record::{Delta, Outcome, Record, Rules},
     state::By,
     store::PeerStore,
 };
+
+/// Records that one poll looks at for what has expired.
+const COLLECTED_PER_POLL: usize = 64;
 
 /// A [`NetworkBehaviour`] that feeds a [`PeerStore`] from its swarm, offers the store's addresses at every dial by
 /// peer id, and yields the store's events.
 ///
 /// It speaks no protocol of its own and keeps no connection alive. Its place among the other behaviours does not
 /// matter. What each swarm event does to the store is listed in the [crate documentation](crate).
-#[derive(Debug)]
 pub struct PeerStoreBehaviour {
     store: PeerStore,
     /// `None` when [`Config::swarm_events`](crate::Config::swarm_events) is off.
     events: Option<Subscription>,
+    /// Set to when something expires next, in the clock's elapsed time.
+    alarm: Option<(Duration, BoxFuture<'static, ()>)>,
 }
 
 impl PeerStoreBehaviour {
@@ -56,7 +63,11 @@ impl PeerStoreBehaviour {
             .config()
             .swarm_events()
             .then(|| store.subscribe());
-        Ok(Self { store, events })
+        Ok(Self {
+            store,
+            events,
+            alarm: None,
+        })
     }
 
     /// The store that this behaviour feeds.
@@ -78,24 +89,28 @@ impl PeerStoreBehaviour {
 
     fn connection_established(&self, event: ConnectionEstablished<'_>) {
         let peer = event.peer_id;
-        // First who is connected, so that a peer that becomes known by this is known as connected.
-        self.store
-            .inner()
-            .with(|state, _| state.connection_opened(peer));
-        if !event.failed_addresses.is_empty() {
-            self.edit(peer, Cause::Dial, |record, rules, delta| {
-                for address in event.failed_addresses {
-                    record.dial_failed(address, rules, delta);
+        let remote = event.endpoint.get_remote_address();
+        let inner = self.store.inner();
+        inner.with(|state, now| {
+            // First who is connected, so that a peer that becomes known by this is known as connected.
+            state.connection_opened(peer, remote.clone());
+            for address in event.failed_addresses {
+                // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
+                if Scope::of(address) == Scope::of(remote) {
+                    state.dialled(peer, address, Outcome::Failure, now);
+                } else {
+                    state.dial_failed(peer, address);
                 }
-            });
-        }
+            }
+            state.network_works(remote, now);
+        });
         match event.endpoint {
             ConnectedPoint::Dialer {
                 address,
                 role_override: Endpoint::Dialer,
                 ..
             } => self.edit(peer, Cause::Dial, |record, rules, delta| {
-                record.dial_succeeded(address, rules, delta);
+                record.dialled(address, Outcome::Success, rules, delta);
             }),
             // A hole-punched connection: its address is a mapping of the remote NAT, for us alone.
             ConnectedPoint::Dialer { address, .. } => self.seen_inbound(peer, address),
@@ -106,9 +121,10 @@ impl PeerStoreBehaviour {
     }
 
     fn connection_closed(&self, event: ConnectionClosed<'_>) {
+        let address = event.endpoint.get_remote_address();
         self.store
             .inner()
-            .with(|state, _| state.connection_closed(event.peer_id));
+            .with(|state, now| state.connection_closed(event.peer_id, address, now));
     }
 
     fn address_change(&self, event: AddressChange<'_>) {
@@ -143,22 +159,11 @@ impl PeerStoreBehaviour {
         };
         match event.error {
             DialError::Transport(attempts) => {
-                self.edit_known(peer, |record, rules, delta| {
-                    for (address, error) in attempts {
-                        match error {
-                            TransportError::MultiaddrNotSupported(_) => {
-                                record.dial_unsupported(address, rules, delta);
-                            }
-                            TransportError::Other(error) if is_local(error) => {}
-                            TransportError::Other(_) => record.dial_failed(address, rules, delta),
-                        }
-                    }
-                });
+                for (address, error) in attempts {
+                    self.attempt_failed(peer, address, error);
+                }
             }
             DialError::WrongPeerId { obtained, address } => {
-                self.edit_known(peer, |record, rules, delta| {
-                    record.dial_failed(address, rules, delta);
-                });
                 self.wrong_peer(peer, *obtained, address);
             }
             // `LocalPeerId` comes from dials without an expected peer: it says nothing about any other peer.
@@ -171,21 +176,52 @@ impl PeerStoreBehaviour {
         }
     }
 
-    /// Another peer answered than was expected: it told where it is, and nothing was proven, as the connection
-    /// did not come about.
+    fn attempt_failed(&self, peer: PeerId, address: &Multiaddr, error: &TransportError<io::Error>) {
+        let error = match error {
+            TransportError::MultiaddrNotSupported(_) => {
+                self.edit_known(peer, |record, rules, delta| {
+                    record.dial_unsupported(address, rules, delta);
+                });
+                return;
+            }
+            TransportError::Other(error) => error,
+        };
+        self.store
+            .inner()
+            .with(|state, now| match dial_error::whose(error) {
+                Whose::Ours => {}
+                // Somebody at that address said so: it says all about the address, and of the network that it works.
+                Whose::Theirs => {
+                    state.dialled(peer, address, Outcome::Failure, now);
+                    state.network_works(address, now);
+                }
+                Whose::Unknown => state.dial_failed(peer, address),
+            });
+    }
+
+    /// Another peer answered than was expected. It told where it is, and nothing was proven, as the connection did
+    /// not come about: whoever gives itself a new key for each handshake is not to become many proven peers.
     fn wrong_peer(&self, expected: PeerId, obtained: PeerId, address: &Multiaddr) {
         let inner = self.store.inner();
+        let local = self.store.local_peer_id();
         let max_len = inner.config().max_address_len().get();
-        if obtained == self.store.local_peer_id() {
-            return;
-        }
-        let Ok(Some(address)) = bare(&expected, address, max_len) else {
-            return;
-        };
-        self.edit(obtained, Cause::Dial, |record, rules, delta| {
-            let told = std::slice::from_ref(&address);
-            record.add_addresses(told, Sources::IDENTIFY, rules, delta);
+        let bare = bare(&expected, address, max_len).ok().flatten();
+        inner.write(expected, |state, now| {
+            state.network_works(address, now);
+            match &bare {
+                Some(own) if obtained == local => state.is_own(expected, own.clone(), now),
+                _ => state.dialled(expected, address, Outcome::WrongPeer, now),
+            }
         });
+        if let Some(told) = bare.filter(|_| obtained != local) {
+            inner.write(obtained, |state, now| {
+                let (by, cause) = (By::Swarm, Cause::Dial);
+                let told = std::slice::from_ref(&told);
+                state.edit_with_room(obtained, by, cause, now, |record, rules, delta| {
+                    record.add_addresses(told, Sources::IDENTIFY, rules, delta);
+                })
+            });
+        }
     }
 
     fn new_external_addr_of_peer(&self, event: NewExternalAddrOfPeer<'_>) {
@@ -200,11 +236,44 @@ impl PeerStoreBehaviour {
         });
     }
 
+    /// Collects what has expired, a little at each poll, and sets the alarm for what expires next.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        let inner = self.store.inner();
+        let (more, next) = inner.with(|state, now| {
+            let more = state.collect(COLLECTED_PER_POLL, now);
+            let next = state.next_expiry();
+            (more, next.map(|at| now.elapsed + at.since(now.wall)))
+        });
+        if more {
+            cx.waker().wake_by_ref();
+            return;
+        }
+        let Some(next) = next else {
+            return;
+        };
+        let (_, alarm) = match &mut self.alarm {
+            Some(alarm) if alarm.0 == next => alarm,
+            alarm => alarm.insert((next, inner.clock().sleep_until(next))),
+        };
+        if alarm.poll_unpin(cx).is_ready() {
+            self.alarm = None;
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn edit_known(&self, peer: PeerId, rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta)) {
         let inner = self.store.inner();
         inner.write(peer, |state, now| {
             state.edit_known(peer, By::Swarm, Cause::Dial, now, rule)
         });
+    }
+}
+
+impl fmt::Debug for PeerStoreBehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerStoreBehaviour")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -266,6 +335,14 @@ impl NetworkBehaviour for PeerStoreBehaviour {
             FromSwarm::AddressChange(event) => self.address_change(event),
             FromSwarm::DialFailure(event) => self.dial_failure(event),
             FromSwarm::NewExternalAddrOfPeer(event) => self.new_external_addr_of_peer(event),
+            FromSwarm::NewListenAddr(_)
+            | FromSwarm::ExpiredListenAddr(_)
+            | FromSwarm::ExternalAddrConfirmed(_)
+            | FromSwarm::ExternalAddrExpired(_) => {
+                self.store
+                    .inner()
+                    .with(|state, _| state.own_addresses_changed());
+            }
             _ => {}
         }
     }
@@ -276,6 +353,9 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         _: ConnectionId,
         protocols: THandlerOutEvent<Self>,
     ) {
+        self.store
+            .inner()
+            .with(|state, now| state.heard_from(&peer, now));
         self.edit(peer, Cause::Identify, |record, rules, delta| {
             record.learn_protocols(&protocols, rules, delta);
         });
@@ -285,6 +365,7 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.collect(cx);
         let Some(events) = &mut self.events else {
             return Poll::Pending;
         };
@@ -294,47 +375,6 @@ impl NetworkBehaviour for PeerStoreBehaviour {
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// Whether a dial failed for a reason of this machine's own, which says nothing about the address.
-fn is_local(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        AddrInUse, AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, OutOfMemory,
-        PermissionDenied, Unsupported,
-    };
-    // Process and system limits of open files; they have no kind of their own.
-    const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
-
-    let is_local_kind = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            AddrInUse
-                | AddrNotAvailable
-                | HostUnreachable
-                | NetworkDown
-                | NetworkUnreachable
-                | OutOfMemory
-                | PermissionDenied
-                | Unsupported
-        ) || error
-            .raw_os_error()
-            .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
-    };
-    // Transports wrap what the system said, some several times over.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(is_local_kind) {
-            return true;
-        }
-        cause = match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this

@@ -32,14 +32,16 @@ pub const DEFAULT_MAX_METADATA_PER_PEER: NonZeroUsize = size(64);
 pub const DEFAULT_MAX_METADATA_KEY_LEN: NonZeroUsize = size(256);
 /// 4,096 bytes per metadata value: the agent version of the longest identify message fits.
 pub const DEFAULT_MAX_METADATA_VALUE_LEN: NonZeroUsize = size(4_096);
-/// 8 addresses offered for one dial: what rust-libp2p's swarm starts at once.
-pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(8);
+/// 4 addresses offered for one dial: half of what rust-libp2p's swarm starts at once.
+pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(4);
 /// 1 hour: what others say of a peer is news for as long as go-libp2p and js-libp2p keep an address at all.
 pub const DEFAULT_HEARSAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// 24 hours: what a peer says of itself.
 pub const DEFAULT_SELF_TOLD_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// 14 days: how long a successful dial counts as proof of an address.
 pub const DEFAULT_PROVEN_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// 6 hours: how long an address where another peer answered is not tried again for the one that was expected there.
+pub const DEFAULT_WRONG_PEER_BLOCK: Duration = Duration::from_secs(6 * 60 * 60);
 /// 5 dirty peers start a commit, as in js-libp2p.
 pub const DEFAULT_COMMIT_THRESHOLD: NonZeroUsize = size(5);
 /// 1 second between commits that the threshold starts, so that gossip does not become a loop of syncs.
@@ -132,18 +134,25 @@ settings! {
     /// Default: [`DEFAULT_MAX_METADATA_VALUE_LEN`].
     max_metadata_value_len / with_max_metadata_value_len: NonZeroUsize = DEFAULT_MAX_METADATA_VALUE_LEN;
 
-    /// Addresses offered to the swarm for one dial. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
+    /// Addresses offered to the swarm for one dial at most; half as many when the best one is very good. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
     max_dial_addresses / with_max_dial_addresses: NonZeroUsize = DEFAULT_MAX_DIAL_ADDRESSES;
 
-    /// How long hearsay is news: the grain in which "last heard of" is kept is a quarter of it, and what a
-    /// peer dropped cannot come back by hearsay for this long. Default: [`DEFAULT_HEARSAY_LIFETIME`].
+    /// How long an address that others told, or that was only seen on an inbound connection, is remembered after it
+    /// was last heard of; halved by each failed dial in a row, down to a sixteenth. "Last heard of" is kept in steps of
+    /// a quarter of it. What a peer dropped cannot come back by hearsay for as long.
+    /// Default: [`DEFAULT_HEARSAY_LIFETIME`].
     hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;
 
-    /// The same for what a peer says of itself. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
+    /// The same for what a peer says of itself, and for a peer of which no address is known. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 
-    /// How long a successful dial proves an address. Default: [`DEFAULT_PROVEN_LIFETIME`].
+    /// How long a successful dial proves an address, from the end of the connection. Default: [`DEFAULT_PROVEN_LIFETIME`].
     proven_lifetime / with_proven_lifetime: Duration = DEFAULT_PROVEN_LIFETIME;
+
+    /// How long an address where another peer answered is not offered for the one that was expected there. Unless it
+    /// was pinned, certified or proven before, it is forgotten, and hearsay does not bring it back for as long.
+    /// Default: [`DEFAULT_WRONG_PEER_BLOCK`].
+    wrong_peer_block / with_wrong_peer_block: Duration = DEFAULT_WRONG_PEER_BLOCK;
 
     /// Whether a proven address stays when identify no longer lists it. Default: `false`, identify replaces.
     keep_proven_on_replace / with_keep_proven_on_replace: bool = false;
@@ -250,6 +259,7 @@ mod tests {
         assert_eq!(config.hearsay_lifetime(), DEFAULT_HEARSAY_LIFETIME);
         assert_eq!(config.self_told_lifetime(), DEFAULT_SELF_TOLD_LIFETIME);
         assert_eq!(config.proven_lifetime(), DEFAULT_PROVEN_LIFETIME);
+        assert_eq!(config.wrong_peer_block(), DEFAULT_WRONG_PEER_BLOCK);
         assert_eq!(config.event_capacity(), DEFAULT_EVENT_CAPACITY);
         assert_eq!(config.commit_threshold(), DEFAULT_COMMIT_THRESHOLD);
         assert_eq!(config.min_commit_interval(), DEFAULT_MIN_COMMIT_INTERVAL);

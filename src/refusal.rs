@@ -26,6 +26,9 @@ pub enum Refused {
     /// An address that the peer itself dropped, or the user removed, and that only others still mention.
     #[error("the peer dropped the address, and only others still mention it")]
     DroppedAddress,
+    /// An address that turned out to be this node's own, whoever claims it.
+    #[error("the address is one of this node's own")]
+    OwnAddress,
     /// A protocol name that does not begin with a slash.
     #[error("a protocol name begins with a slash")]
     InvalidProtocol,
@@ -65,12 +68,13 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 16] = [
+    pub const ALL: [Refused; 17] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
         Refused::TooManyAddresses,
         Refused::DroppedAddress,
+        Refused::OwnAddress,
         Refused::InvalidProtocol,
         Refused::ProtocolTooLong,
         Refused::TooManyProtocols,

@@ -3,7 +3,13 @@
 //! A change goes one way: a rule of [`Record`] changes the record and leaves a [`Delta`]; [`State::edit`] makes
 //! events and dirty marks of it. Nothing here waits, writes, logs, or calls code of the user.
 
-use std::{collections::HashMap, sync::Arc, task::Waker, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::RandomState,
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -12,14 +18,33 @@ use crate::{
     clock::Timestamp,
     config::Config,
     event::{Bus, Cause, Event},
+    network::{Failure, Network, Scope},
     persist::Pending,
-    record::{Books, Class, Delta, Record, Rules, shared},
+    quality::Model,
+    record::{Books, Class, Delta, Outcome, Record, Rules, shared},
     refusal::{Refusals, Refused},
+    schedule::Schedule,
     table::Table,
 };
 
+/// How many addresses are remembered as this node's own.
+const MAX_OWN: usize = 64;
+
 /// How many peers can be ignored at once, see [`State::delete`].
 const MAX_IGNORED: usize = 1_024;
+
+/// The rules of this moment, while the table is borrowed for a change.
+macro_rules! rules {
+    ($state:expr, $now:expr) => {
+        Rules {
+            now: $now.wall,
+            config: &$state.config,
+            model: &$state.model,
+            own: &$state.own,
+            secret: &$state.secret,
+        }
+    };
+}
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,12 +90,18 @@ pub(crate) struct State {
     refusals: Refusals,
     /// False after shutdown: what the swarm learns is no longer stored.
     pub(crate) gathering: bool,
-    /// Connections of each connected peer: bounded by the swarm's own limits, not by the store's.
-    connections: HashMap<PeerId, usize>,
+    /// The addresses of all connections: bounded by the swarm's own limits, not by the store's.
+    connections: HashMap<PeerId, Vec<Multiaddr>>,
     /// Peers that were deleted for a time, and when that ends.
     ignored: HashMap<PeerId, Timestamp>,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
     announced: Option<(PeerId, Multiaddr)>,
+    model: Model,
+    network: Network,
+    schedule: Schedule,
+    /// Addresses that turned out to be this node's own; forgotten when those change.
+    own: VecDeque<Multiaddr>,
+    secret: RandomState,
 }
 
 impl State {
@@ -86,14 +117,22 @@ impl State {
             connections: HashMap::new(),
             ignored: HashMap::new(),
             announced: None,
+            model: Model::default(),
+            network: Network::default(),
+            schedule: Schedule::default(),
+            own: VecDeque::new(),
+            secret: RandomState::new(),
         }
     }
 
     pub(crate) fn rules(&self, now: Now) -> Rules<'_> {
-        Rules {
-            now: now.wall,
-            config: &self.config,
-        }
+        rules!(self, now)
+    }
+
+    /// A peer, unless it has expired.
+    pub(crate) fn known(&self, peer: &PeerId, now: Now) -> Option<&Record> {
+        let record = self.table.get(peer)?;
+        (!record.has_expired(self.rules(now))).then_some(record)
     }
 
     pub(crate) fn refusals(&self) -> Refusals {
@@ -119,17 +158,16 @@ impl State {
             delta.refused.count(reason);
             return self.finish(peer, delta, cause, now);
         }
-        let rules = Rules {
-            now: now.wall,
-            config: &self.config,
-        };
+        // What has expired is gone for everybody, and news of it is news.
+        self.collect_peer(&peer, now);
+        let rules = rules!(self, now);
         if self.table.contains(&peer) {
             self.table.change(&peer, |record| {
                 rule(record, rules, &mut delta);
                 record.stamp(delta.changed, now.wall);
             });
         } else {
-            let mut record = Record::new(peer);
+            let mut record = Record::new(peer, now.wall);
             rule(&mut record, rules, &mut delta);
             record.stamp(delta.changed, now.wall);
             self.create(record, &mut delta, now);
@@ -151,6 +189,24 @@ impl State {
         } else {
             Written::default()
         }
+    }
+
+    /// As [`State::edit`], but a peer that is not known is made only while there is room without removing another.
+    pub(crate) fn edit_with_room(
+        &mut self,
+        peer: PeerId,
+        by: By,
+        cause: Cause,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Written {
+        let full = self.table.len() >= self.config.max_peers().get();
+        if full && !self.table.contains(&peer) {
+            let mut delta = Delta::default();
+            delta.refused.count(Refused::StoreFull);
+            return self.finish(peer, delta, cause, now);
+        }
+        self.edit(peer, by, cause, now, rule)
     }
 
     /// Whether anything may be stored about the peer.
@@ -206,6 +262,10 @@ impl State {
     /// Makes events, dirty marks and counts of what a rule did.
     fn finish(&mut self, peer: PeerId, delta: Delta, cause: Cause, now: Now) -> Written {
         self.refusals.merge(&delta.refused);
+        for (standing, success) in &delta.outcomes {
+            self.model.learn(*standing, *success);
+        }
+        self.reschedule(&peer, now);
         let written = Written {
             changed: !delta.changed.is_empty(),
             refused: delta.refused,
@@ -316,38 +376,162 @@ impl State {
         }
     }
 
+    // --- expiry --------------------------------------------------------------------------------------------
+
+    /// When something may expire next.
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.schedule.next()
+    }
+
+    /// Collects what has expired, of at most `records` records. Returns whether more may be due.
+    pub(crate) fn collect(&mut self, records: usize, now: Now) -> bool {
+        for _ in 0..records {
+            let Some(slot) = self.schedule.pop(now.wall) else {
+                return false;
+            };
+            if let Some(peer) = self.table.unschedule(slot) {
+                self.collect_peer(&peer, now);
+                self.reschedule(&peer, now);
+            }
+        }
+        true
+    }
+
+    /// Collects what has expired of one peer.
+    fn collect_peer(&mut self, peer: &PeerId, now: Now) {
+        let rules = self.rules(now);
+        let due = |record: &Record| record.next_expiry(rules).is_some_and(|at| at <= now.wall);
+        let Some(record) = self.table.get(peer).filter(|record| due(record)) else {
+            return;
+        };
+        if record.has_expired(rules) {
+            self.remove(peer, Cause::Expired, now);
+            return;
+        }
+        let mut delta = Delta::default();
+        let rules = rules!(self, now);
+        self.table.change(peer, |record| {
+            record.expire_addresses(rules, &mut delta);
+            record.stamp(delta.changed, now.wall);
+        });
+        self.finish(*peer, delta, Cause::Expired, now);
+    }
+
+    /// Puts a record into the schedule, if it is not there.
+    pub(crate) fn reschedule(&mut self, peer: &PeerId, now: Now) {
+        let Some(record) = self.table.get(peer) else {
+            return;
+        };
+        if let Some(at) = record.next_expiry(self.rules(now))
+            && let Some(slot) = self.table.schedule(peer)
+        {
+            self.schedule.add(at, slot);
+        }
+    }
+
+    // --- dials ---------------------------------------------------------------------------------------------
+
+    /// A dial failed for a reason that may lie with the network: it counts once that has proved to work.
+    pub(crate) fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr) {
+        let address = address.clone();
+        self.network.failed(Failure { peer, address });
+    }
+
+    /// Something proved that the network works in the scope of an address.
+    pub(crate) fn network_works(&mut self, address: &Multiaddr, now: Now) {
+        for Failure { peer, address } in self.network.proved(Scope::of(address), now.elapsed) {
+            self.dialled(peer, &address, Outcome::Failure, now);
+        }
+    }
+
+    /// A dial said something about an address of a peer that is known.
+    pub(crate) fn dialled(
+        &mut self,
+        peer: PeerId,
+        address: &Multiaddr,
+        outcome: Outcome,
+        now: Now,
+    ) -> Written {
+        self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, rules, delta| {
+            record.dialled(address, outcome, rules, delta);
+        })
+    }
+
+    /// An address turned out to be this node's own.
+    pub(crate) fn is_own(&mut self, peer: PeerId, address: Multiaddr, now: Now) -> Written {
+        let written = self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, _, delta| {
+            record.remove_own(&address, delta);
+        });
+        if !self.own.contains(&address) {
+            if self.own.len() >= MAX_OWN {
+                self.own.pop_front();
+            }
+            self.own.push_back(address);
+        }
+        written
+    }
+
+    /// This node's own addresses changed: what was refused as such may be somebody else's now.
+    pub(crate) fn own_addresses_changed(&mut self) {
+        self.own.clear();
+    }
+
     // --- connections ---------------------------------------------------------------------------------------
 
     pub(crate) fn connections(&self, peer: &PeerId) -> usize {
-        self.connections.get(peer).copied().unwrap_or_default()
+        self.connections.get(peer).map_or(0, Vec::len)
     }
 
     pub(crate) fn connected_peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
         self.connections.keys()
     }
 
-    pub(crate) fn connection_opened(&mut self, peer: PeerId) {
-        let connections = self.connections.entry(peer).or_default();
-        *connections += 1;
+    pub(crate) fn connection_opened(&mut self, peer: PeerId, address: Multiaddr) {
+        self.connections.entry(peer).or_default().push(address);
         self.table.change(&peer, |record| record.connected = true);
     }
 
-    pub(crate) fn connection_closed(&mut self, peer: PeerId) {
+    /// A connection ended. Its address ages from now on, unless another connection uses it still.
+    pub(crate) fn connection_closed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
         let Some(connections) = self.connections.get_mut(&peer) else {
             return;
         };
-        *connections = connections.saturating_sub(1);
-        if *connections == 0 {
+        if let Some(at) = connections.iter().position(|other| other == address) {
+            connections.swap_remove(at);
+        }
+        let unused = !connections.contains(address);
+        if connections.is_empty() {
             self.connections.remove(&peer);
             self.table.change(&peer, |record| record.connected = false);
+        }
+        if unused {
+            // After shutdown too: it is no news, but the end of what held the address.
+            let mut delta = Delta::default();
+            let rules = rules!(self, now);
+            self.table.change(&peer, |record| {
+                record.no_longer_in_use(address, rules, &mut delta);
+            });
+            self.finish(peer, delta, Cause::Dial, now);
+        }
+    }
+
+    /// Something came over a live connection to a peer.
+    pub(crate) fn heard_from(&mut self, peer: &PeerId, now: Now) {
+        let Some(connections) = self.connections.get(peer) else {
+            return;
+        };
+        for address in connections.clone() {
+            self.network_works(&address, now);
         }
     }
 
     /// The behaviour is gone, and with it what it knew of connections.
-    pub(crate) fn all_connections_closed(&mut self) {
-        let connected: Vec<PeerId> = self.connections.drain().map(|(peer, _)| peer).collect();
-        for peer in connected {
-            self.table.change(&peer, |record| record.connected = false);
+    pub(crate) fn all_connections_closed(&mut self, now: Now) {
+        for (peer, connections) in std::mem::take(&mut self.connections) {
+            self.connections.insert(peer, connections.clone());
+            for address in connections {
+                self.connection_closed(peer, &address, now);
+            }
         }
     }
 

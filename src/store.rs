@@ -37,6 +37,9 @@ use crate::{
 /// Peers that a walk over the store copies under one hold of the lock.
 const PAGE: usize = 64;
 
+/// Records that each write looks at for what has expired: more than a write can add, so that it keeps pace.
+const COLLECTED_PER_WRITE: usize = 4;
+
 /// A handle to a peer store. Cheap to clone; every clone is the same store, usable from any thread.
 ///
 /// Reads and writes answer at once, from memory: no call but [`PeerStore::open`], [`PeerStore::flush`] and
@@ -142,19 +145,23 @@ impl PeerStore {
     /// Everything that is known about a peer, from all books at once; `None` for one that is not known.
     pub fn get(&self, peer: &PeerId) -> Option<Peer> {
         self.inner().read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.view(state.rules(now)))
         })
     }
 
     /// Whether anything is known about a peer.
     pub fn contains(&self, peer: &PeerId) -> bool {
-        self.inner().read(|state, _| state.table.contains(peer))
+        self.inner()
+            .read(|state, now| state.known(peer, now).is_some())
     }
 
     /// How many peers are known.
     pub fn len(&self) -> usize {
-        self.inner().read(|state, _| state.table.len())
+        let inner = self.inner();
+        // What has expired does not count; a few at a time, so that nobody waits for long.
+        while inner.with(|state, now| state.collect(PAGE, now)) {}
+        inner.read(|state, _| state.table.len())
     }
 
     /// Whether no peer is known.
@@ -300,7 +307,7 @@ impl PeerStore {
     pub fn watch(&self, peer: PeerId) -> Subscription {
         let store = Arc::downgrade(self.inner());
         self.inner().with(|state, now| {
-            let record = state.table.get(&peer);
+            let record = state.known(&peer, now);
             let backlog = record.map(|record| backlog(record, state, now));
             let capacity = state.config.event_capacity().get();
             state
@@ -479,6 +486,7 @@ impl Inner {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State, Now) -> R) -> R {
         let now = self.now();
         let mut state = self.state.lock();
+        state.collect(COLLECTED_PER_WRITE, now);
         let result = act(&mut state, now);
         let wakers = state.take_wakers();
         let written_after_close = state.pending.take_written_after_close();
@@ -535,7 +543,7 @@ impl Inner {
     /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
     pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.offers(state.rules(now)))
         })
     }
@@ -546,7 +554,7 @@ impl Inner {
     }
 
     pub(crate) fn detach(&self) {
-        self.with(|state, _| state.all_connections_closed());
+        self.with(|state, now| state.all_connections_closed(now));
         self.attached.store(false, Ordering::Release);
     }
 

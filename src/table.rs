@@ -37,6 +37,8 @@ struct Row {
     class: Class,
     /// Where the slot stands in the list of its class.
     place: u32,
+    /// Whether the record stands in the schedule.
+    scheduled: bool,
 }
 
 impl Default for Table {
@@ -91,6 +93,7 @@ impl Table {
             record,
             class,
             place: 0,
+            scheduled: false,
         }));
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -155,6 +158,20 @@ impl Table {
             .iter()
             .filter_map(|row| row.as_ref().map(|row| &row.record));
         (page, (end < self.slots.len()).then_some(end))
+    }
+
+    /// The slot of a record that is not in the schedule yet; from now on it counts as being there.
+    pub(crate) fn schedule(&mut self, id: &PeerId) -> Option<u32> {
+        let slot = self.slot(id)?;
+        let row = self.slots[slot as usize].as_mut()?;
+        (!std::mem::replace(&mut row.scheduled, true)).then_some(slot)
+    }
+
+    /// A slot came out of the schedule. The record in it, which may be another one by now.
+    pub(crate) fn unschedule(&mut self, slot: u32) -> Option<PeerId> {
+        let row = self.slots.get_mut(slot as usize)?.as_mut()?;
+        row.scheduled = false;
+        Some(row.record.id)
     }
 
     fn slot(&self, id: &PeerId) -> Option<u32> {

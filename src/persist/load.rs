@@ -131,7 +131,7 @@ impl Loader {
             config.max_address_len().get(),
             config.max_addresses_per_peer().get(),
         );
-        let mut record = Record::new(peer);
+        let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
             match bare(&peer, &entry.address, max_len) {
                 Ok(Some(address)) if record.addresses.iter().all(|e| e.address != address) => {
@@ -159,10 +159,12 @@ impl Loader {
             .take(limit)
             .collect();
         self.report.unreadable_addresses += unreadable.len();
-        if !unreadable.is_empty() || !stored.unknown.is_empty() {
+        let in_addresses = stored.in_addresses;
+        if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {
             record.foreign = Some(Box::new(Foreign {
                 addresses: stored.unknown,
                 unreadable,
+                in_addresses,
                 protocols: Vec::new(),
             }));
         }
@@ -223,6 +225,7 @@ impl Loader {
         if self.state.table.contains(&record.id) {
             // Another book of the peer came first.
             self.state.table.change(&record.id.clone(), |known| {
+                known.epoch = record.epoch;
                 known.addresses = record.addresses;
                 known.signed = record.signed;
                 known.addresses_changed = record.addresses_changed;
@@ -259,7 +262,7 @@ impl Loader {
                 self.skipped = true;
                 return;
             }
-            self.state.table.insert(Record::new(peer));
+            self.state.table.insert(Record::new(peer, self.now.wall));
         }
         self.state.table.change(&peer, |record| {
             change(record);

@@ -7,7 +7,12 @@ mod addresses;
 mod extras;
 mod protocols;
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::RandomState,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bitflags::bitflags;
 use libp2p_core::Multiaddr;
@@ -15,13 +20,16 @@ use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
 use crate::{
-    address::{Entry, Sources, Standing, with_peer},
+    address::{AddressInfo, Entry, Sources, Standing, with_peer},
     clock::Timestamp,
     config::Config,
+    history::{Epoch, Flags},
     peer::{Peer, SignedRecord},
+    quality::{self, Model},
     refusal::{Refusals, Refused},
 };
 
+pub(crate) use addresses::Outcome;
 pub(crate) use extras::check_metadata;
 pub(crate) use protocols::check_protocols;
 
@@ -58,28 +66,74 @@ impl Class {
     ];
 }
 
-/// The time and the limits under which a rule works.
+/// The time, the limits and what this node has learnt: all that a rule depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
     pub(crate) now: Timestamp,
     pub(crate) config: &'a Config,
+    pub(crate) model: &'a Model,
+    /// Addresses that turned out to be this node's own.
+    pub(crate) own: &'a VecDeque<Multiaddr>,
+    /// What makes the jitter of back-offs unforeseeable.
+    pub(crate) secret: &'a RandomState,
 }
 
 impl Rules<'_> {
-    fn lifetime(&self, standing: Standing) -> Duration {
-        match standing {
-            Standing::Proven => self.config.proven_lifetime(),
-            Standing::SelfTold => self.config.self_told_lifetime(),
-            Standing::Hearsay | Standing::Inbound => self.config.hearsay_lifetime(),
+    pub(crate) fn standing(&self, entry: &Entry, epoch: Epoch) -> Standing {
+        let proven = entry.history.flags.contains(Flags::IN_USE)
+            || epoch
+                .time(entry.history.success)
+                .is_some_and(|at| self.now.since(at) < self.config.proven_lifetime());
+        if proven {
+            Standing::Proven
+        } else {
+            entry.told()
         }
     }
 
-    fn standing(&self, entry: &Entry) -> Standing {
-        entry.standing(self.now, self.config.proven_lifetime())
+    fn confidence(&self, entry: &Entry, epoch: Epoch) -> f64 {
+        let standing = self.standing(entry, epoch);
+        self.model
+            .confidence(&entry.history, epoch, standing, self.now)
+    }
+
+    /// When the address is forgotten if nothing more is heard of it; `None` for never.
+    fn expires(&self, entry: &Entry, epoch: Epoch) -> Option<Timestamp> {
+        let history = &entry.history;
+        if entry.is_pinned() || history.flags.contains(Flags::IN_USE) {
+            return None;
+        }
+        let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
+        let heard = epoch.time(history.last_heard).unwrap_or_default();
+        let told = heard.after(lifetime(entry.told()));
+        let proven = epoch.time(history.success);
+        let proven = proven.map(|at| at.after(lifetime(Standing::Proven)));
+        Some(proven.map_or(told, |proven| proven.max(told)))
+    }
+
+    fn has_expired(&self, entry: &Entry, epoch: Epoch) -> bool {
+        let expires = self.expires(entry, epoch);
+        expires.is_some_and(|at| at <= self.now)
+    }
+
+    /// How long the address is still left alone for its failures.
+    fn back_off(&self, entry: &Entry, epoch: Epoch) -> Option<Duration> {
+        let failed = epoch.time(entry.history.failure)?;
+        let back_off =
+            quality::back_off(entry.history.failures, entry.address.as_ref(), self.secret);
+        let rest = back_off.checked_sub(self.now.since(failed))?;
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// Whether another peer answered there, so short ago that it is not tried again.
+    fn is_blocked(&self, entry: &Entry, epoch: Epoch) -> bool {
+        let failed = epoch.time(entry.history.failure).unwrap_or_default();
+        entry.history.flags.contains(Flags::WRONG_PEER)
+            && self.now.since(failed) < self.config.wrong_peer_block()
     }
 
     /// Whether the time that is kept has become misleading: it is a quarter of its lifetime old.
-    fn is_stale(&self, kept: Timestamp, lifetime: Duration) -> bool {
+    pub(crate) fn is_stale(&self, kept: Timestamp, lifetime: Duration) -> bool {
         self.now.since(kept) > lifetime / 4
     }
 }
@@ -97,6 +151,8 @@ pub(crate) struct Delta {
     pub(crate) metadata: Vec<String>,
     /// What was refused, by reason.
     pub(crate) refused: Refusals,
+    /// What came of dials, by the standing that the address had: the model learns from it.
+    pub(crate) outcomes: Vec<(Standing, bool)>,
 }
 
 impl Delta {
@@ -117,14 +173,26 @@ pub(crate) struct Foreign {
     pub(crate) addresses: Vec<u8>,
     /// Addresses that do not parse: the field that each stood in, and its message.
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
+    /// Unknown fields within addresses.
+    pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
     /// Unknown fields of the protocols value.
     pub(crate) protocols: Vec<u8>,
+}
+
+impl Foreign {
+    fn clear_addresses(&mut self) {
+        self.addresses.clear();
+        self.unreadable.clear();
+        self.in_addresses.clear();
+    }
 }
 
 /// One peer.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) id: PeerId,
+    /// The moment from which the times of the addresses count.
+    pub(crate) epoch: Epoch,
     pub(crate) addresses: Vec<Entry>,
     /// In the order in which they were told.
     pub(crate) protocols: Vec<StreamProtocol>,
@@ -133,7 +201,8 @@ pub(crate) struct Record {
     pub(crate) metadata: BTreeMap<String, Vec<u8>>,
     /// The latest signed peer record, as it was loaded.
     pub(crate) signed: Option<SignedRecord>,
-    /// Addresses that the peer or the user took away, and when: hearsay alone does not bring them back.
+    /// Addresses that the peer or the user took away, or where somebody else answered: until when hearsay alone does
+    /// not bring them back.
     dropped: Vec<(Multiaddr, Timestamp)>,
     pub(crate) foreign: Option<Box<Foreign>>,
     /// Books of which something may stand in the datastore.
@@ -145,9 +214,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(id: PeerId) -> Self {
+    pub(crate) fn new(id: PeerId, now: Timestamp) -> Self {
         Self {
             id,
+            epoch: Epoch::for_time(now),
             addresses: Vec::new(),
             protocols: Vec::new(),
             public_key: None,
@@ -186,7 +256,7 @@ impl Record {
         let sources = self
             .addresses
             .iter()
-            .fold(Sources::empty(), |all, entry| all | entry.sources);
+            .fold(Sources::empty(), |all, entry| all | entry.history.sources);
         if sources.contains(Sources::PINNED) {
             Class::Pinned
         } else if self.connected {
@@ -207,11 +277,46 @@ impl Record {
 
     /// When anything was last heard of the peer: the tie-break within a class.
     pub(crate) fn last_heard(&self) -> Timestamp {
-        self.addresses
+        let heard = self
+            .addresses
             .iter()
-            .map(|entry| entry.last_heard)
-            .max()
+            .map(|entry| entry.history.last_heard)
+            .max();
+        let heard = heard.and_then(|step| self.epoch.time(step));
+        heard
             .unwrap_or_default()
+            .max(self.addresses_changed)
+            .max(self.protocols_changed)
+    }
+
+    /// When something of the peer is forgotten next if nothing more is heard of it; `None` for never.
+    pub(crate) fn next_expiry(&self, rules: Rules<'_>) -> Option<Timestamp> {
+        let addresses = self.addresses.iter();
+        let next = addresses
+            .filter_map(|entry| rules.expires(entry, self.epoch))
+            .min();
+        next.or_else(|| self.expires(rules))
+    }
+
+    /// When the whole peer is forgotten if nothing more is heard of it: with its last address, and when it has none,
+    /// as long after the last word of it as what it told of itself. `None` for never: it is pinned, connected, or
+    /// the user gave it metadata.
+    pub(crate) fn expires(&self, rules: Rules<'_>) -> Option<Timestamp> {
+        if self.connected || self.has_user_metadata() {
+            return None;
+        }
+        if self.addresses.is_empty() {
+            return Some(self.last_heard().after(rules.config.self_told_lifetime()));
+        }
+        let mut last = Timestamp::default();
+        for entry in &self.addresses {
+            last = last.max(rules.expires(entry, self.epoch)?);
+        }
+        Some(last)
+    }
+
+    pub(crate) fn has_expired(&self, rules: Rules<'_>) -> bool {
+        self.expires(rules).is_some_and(|at| at <= rules.now)
     }
 
     fn has_user_metadata(&self) -> bool {
@@ -220,27 +325,21 @@ impl Record {
             .any(|key| key != crate::AGENT_VERSION && key != crate::PROTOCOL_VERSION)
     }
 
-    fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
-        self.addresses
-            .iter_mut()
-            .find(|entry| entry.address == *address)
-    }
-
     // --- reading -------------------------------------------------------------------------------------------
 
-    /// The addresses, best first: by standing, then those that did not fail, then the latest success, then
-    /// what was heard last. What is equal in all of that stays in the order in which it came.
+    /// The addresses, best first: by standing, then by confidence. What is equal in both stays in the order in
+    /// which it came. What has expired is not among them.
     pub(crate) fn ranked(&self, rules: Rules<'_>) -> Vec<&Entry> {
-        let mut ranked: Vec<_> = self.addresses.iter().collect();
-        ranked.sort_by_key(|entry| {
-            (
-                Reverse(rules.standing(entry)),
-                entry.failures,
-                Reverse(entry.last_success),
-                Reverse(entry.last_heard),
-            )
-        });
-        ranked
+        let alive = self.addresses.iter();
+        let alive = alive.filter(|entry| !rules.has_expired(entry, self.epoch));
+        let mut ranked: Vec<_> = alive
+            .map(|entry| {
+                let standing = rules.standing(entry, self.epoch);
+                (standing, rules.confidence(entry, self.epoch), entry)
+            })
+            .collect();
+        ranked.sort_by(|a, b| (b.0.cmp(&a.0)).then(b.1.total_cmp(&a.1)));
+        ranked.into_iter().map(|(_, _, entry)| entry).collect()
     }
 
     pub(crate) fn multiaddrs(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
@@ -250,16 +349,74 @@ impl Record {
             .collect()
     }
 
-    /// What the store hands to the swarm for a dial: best first, with `/p2p/<peer>`; what was only seen on
-    /// inbound connections when there is nothing else.
+    /// What the store hands to the swarm for a dial, best first, with `/p2p/<peer>`.
+    ///
+    /// Only the best tier that has an address outside its back-off: the first transport to answer ends the whole dial,
+    /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one whose
+    /// back-off ends first: somebody wants this dial.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
-        let only_inbound = self.addresses.iter().all(Entry::is_inbound_only);
-        self.ranked(rules)
+        let blocked = |entry: &&Entry| {
+            entry.history.flags.contains(Flags::UNSUPPORTED)
+                || (rules.is_blocked(entry, self.epoch) && !entry.is_pinned())
+        };
+        let mut ranked = self.ranked(rules);
+        ranked.retain(|entry| !blocked(entry));
+        // What the user pinned is taken for what the peer itself says.
+        let tier = |entry: &Entry| match rules.standing(entry, self.epoch) {
+            Standing::Hearsay if entry.is_pinned() => Standing::SelfTold,
+            standing => standing,
+        };
+        let ready = |entry: &&Entry| rules.back_off(entry, self.epoch).is_none();
+        let best = ranked
+            .iter()
+            .filter(|entry| ready(entry))
+            .map(|entry| tier(entry))
+            .max();
+        let offered: Vec<&Entry> = match best {
+            Some(best) => {
+                let offered = ranked.into_iter();
+                let mut offered: Vec<_> = offered
+                    .filter(|entry| tier(entry) == best && ready(entry))
+                    .collect();
+                let first = offered
+                    .first()
+                    .map(|entry| rules.confidence(entry, self.epoch));
+                let max = rules.config.max_dial_addresses().get();
+                let enough = first.is_some_and(|first| first > quality::VERY_GOOD);
+                offered.truncate(if enough { max.div_ceil(2) } else { max });
+                offered
+            }
+            None => {
+                let soonest = ranked.into_iter();
+                let soonest = soonest.min_by_key(|entry| rules.back_off(entry, self.epoch));
+                soonest.into_iter().collect()
+            }
+        };
+        offered
             .into_iter()
-            .filter(|entry| !entry.unsupported && (only_inbound || !entry.is_inbound_only()))
-            .take(rules.config.max_dial_addresses().get())
             .map(|entry| with_peer(entry.address.clone(), self.id))
             .collect()
+    }
+
+    fn info(&self, entry: &Entry, rules: Rules<'_>) -> AddressInfo {
+        let history = &entry.history;
+        let time = |step| self.epoch.time(step).map(Timestamp::to_system_time);
+        AddressInfo {
+            address: entry.address.clone(),
+            sources: history.sources,
+            standing: rules.standing(entry, self.epoch),
+            first_heard: time(history.first_heard).unwrap_or(SystemTime::UNIX_EPOCH),
+            last_heard: time(history.last_heard).unwrap_or(SystemTime::UNIX_EPOCH),
+            last_success: time(history.success),
+            last_failure: time(history.failure),
+            successes: history.successes.into(),
+            failures: history.failures.into(),
+            confidence: rules.confidence(entry, self.epoch),
+            back_off: rules.back_off(entry, self.epoch),
+            expires: rules
+                .expires(entry, self.epoch)
+                .map(Timestamp::to_system_time),
+        }
     }
 
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
@@ -270,20 +427,20 @@ impl Record {
     }
 
     pub(crate) fn view(&self, rules: Rules<'_>) -> Peer {
-        let proven_lifetime = rules.config.proven_lifetime();
         Peer {
             id: self.id,
-            addresses: self
-                .ranked(rules)
-                .into_iter()
-                .map(|entry| entry.info(rules.now, proven_lifetime))
-                .collect(),
+            addresses: self.infos(rules),
             protocols: self.protocols.clone(),
             public_key: self.public_key(),
             metadata: self.metadata.clone(),
             signed_record: self.signed.clone(),
             connected: self.connected,
         }
+    }
+
+    pub(crate) fn infos(&self, rules: Rules<'_>) -> Vec<AddressInfo> {
+        let ranked = self.ranked(rules).into_iter();
+        ranked.map(|entry| self.info(entry, rules)).collect()
     }
 }
 

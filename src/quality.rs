@@ -1,0 +1,202 @@
+//! How good an address is: the whole model, as `docs/address-quality.md` explains it.
+//!
+//! - [`Model::confidence`]: the estimated chance that a dial made now succeeds.
+//! - [`Model::succeeded`] and [`Model::failed`]: what evidence does to it.
+//! - [`lifetime`]: how long the address is remembered without news.
+//! - [`back_off`]: how long it is left alone after failures.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use crate::{
+    address::Standing,
+    clock::Timestamp,
+    config::Config,
+    history::{Epoch, Flags, History},
+};
+
+/// The prior of each standing before this node has seen any outcome, and the bounds of what it may learn.
+///
+/// | standing | prior | lowest | highest | half-life |
+/// | --- | --- | --- | --- | --- |
+/// | inbound | 0.05 | 0.01 | 0.50 | 1 h |
+/// | hearsay | 0.30 | 0.02 | 0.80 | 6 h |
+/// | self-told | 0.50 | 0.05 | 0.95 | 12 h |
+/// | proven | 0.80 | 0.20 | 0.98 | 3 d |
+const STANDINGS: [Constants; 4] = [
+    Constants::new(0.05, 0.01, 0.50, 3_600.0),
+    Constants::new(0.30, 0.02, 0.80, 6.0 * 3_600.0),
+    Constants::new(0.50, 0.05, 0.95, 12.0 * 3_600.0),
+    Constants::new(0.80, 0.20, 0.98, 72.0 * 3_600.0),
+];
+
+/// The floor of a standing, as a share of its prior: what an address is worth of which nothing was heard for long.
+const FLOOR_SHARE: f64 = 0.5;
+
+/// A success closes this share of the gap between the confidence and 1.
+const SUCCESS: f64 = 0.8;
+
+/// A failure leaves this share of the confidence; an answer by another peer leaves [`WRONG_PEER`] of it.
+const FAILURE: f64 = 0.4;
+const WRONG_PEER: f64 = 0.05;
+
+/// As many outcomes the initial prior counts for, and after as many an outcome has lost half of its weight.
+const PRIOR_WEIGHT: f64 = 8.0;
+const OUTCOME_HALF_LIFE: f64 = 200.0;
+
+/// Back-off after the first failure, and the longest; each further failure doubles it.
+const FIRST_BACK_OFF: Duration = Duration::from_secs(2 * 60);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+/// A back-off is this share shorter or longer, by the address and the count, so that what failed together is not
+/// tried again together.
+const JITTER: f64 = 0.25;
+
+/// Above this confidence of the best address, half as many are offered.
+pub(crate) const VERY_GOOD: f64 = 0.9;
+
+struct Constants {
+    prior: f64,
+    lowest: f64,
+    highest: f64,
+    half_life: f64,
+}
+
+impl Constants {
+    const fn new(prior: f64, lowest: f64, highest: f64, half_life: f64) -> Self {
+        Self {
+            prior,
+            lowest,
+            highest,
+            half_life,
+        }
+    }
+}
+
+/// What this node has learnt of how often dials succeed, by standing.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    learnt: [Learnt; STANDINGS.len()],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Learnt {
+    successes: f64,
+    outcomes: f64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let learnt = STANDINGS.each_ref().map(|constants| Learnt {
+            successes: constants.prior * PRIOR_WEIGHT,
+            outcomes: PRIOR_WEIGHT,
+        });
+        Self { learnt }
+    }
+}
+
+impl Model {
+    /// The chance of success of an address of this standing of which nothing else is known.
+    pub(crate) fn prior(&self, standing: Standing) -> f64 {
+        let (constants, learnt) = (
+            &STANDINGS[standing as usize],
+            self.learnt[standing as usize],
+        );
+        (learnt.successes / learnt.outcomes).clamp(constants.lowest, constants.highest)
+    }
+
+    /// Notes the outcome of a dial to an address of this standing.
+    pub(crate) fn learn(&mut self, standing: Standing, success: bool) {
+        let learnt = &mut self.learnt[standing as usize];
+        let keep = (-1.0 / OUTCOME_HALF_LIFE).exp2();
+        learnt.successes = learnt.successes * keep + f64::from(success);
+        learnt.outcomes = learnt.outcomes * keep + 1.0;
+    }
+
+    /// The estimated chance that a dial made now succeeds: from what it was at the last evidence (or the prior, at
+    /// the last time it was heard of) it moves towards the floor of its standing, half of the way in each
+    /// half-life, from above or from below.
+    pub(crate) fn confidence(
+        &self,
+        history: &History,
+        epoch: Epoch,
+        standing: Standing,
+        now: Timestamp,
+    ) -> f64 {
+        let prior = self.prior(standing);
+        let (level, since) = if history.flags.contains(Flags::EVIDENCE) {
+            (f64::from(history.level) / 255.0, history.evidence)
+        } else {
+            (prior, history.last_heard)
+        };
+        let age = now.since(epoch.time(since).unwrap_or(now)).as_secs_f64();
+        let floor = prior * FLOOR_SHARE;
+        let faded = (-age / STANDINGS[standing as usize].half_life).exp2();
+        (floor + (level - floor) * faded).clamp(0.0, 1.0)
+    }
+
+    /// A dial succeeded.
+    pub(crate) fn succeeded(
+        &self,
+        history: &mut History,
+        epoch: Epoch,
+        standing: Standing,
+        now: Timestamp,
+    ) {
+        let confidence = self.confidence(history, epoch, standing, now);
+        // Rounded up: its own success never lowers an address.
+        let level = (confidence + (1.0 - confidence) * SUCCESS) * 255.0;
+        history.level = level.ceil().min(255.0) as u8;
+        history.flags.insert(Flags::EVIDENCE);
+        history.flags.remove(Flags::WRONG_PEER);
+        history.evidence = epoch.step(now);
+        history.successes = history.successes.saturating_add(1);
+        history.failures = 0;
+    }
+
+    /// A dial failed; `wrong_peer` when somebody else answered.
+    pub(crate) fn failed(
+        &self,
+        history: &mut History,
+        epoch: Epoch,
+        standing: Standing,
+        wrong_peer: bool,
+        now: Timestamp,
+    ) {
+        let confidence = self.confidence(history, epoch, standing, now);
+        // Rounded down: its own failure never raises an address.
+        let level = confidence * if wrong_peer { WRONG_PEER } else { FAILURE } * 255.0;
+        history.level = level.floor() as u8;
+        history.flags.insert(Flags::EVIDENCE);
+        history.flags.set(Flags::WRONG_PEER, wrong_peer);
+        history.evidence = epoch.step(now);
+        history.failure = epoch.step(now);
+        history.failures = history.failures.saturating_add(1);
+    }
+}
+
+/// How long an address is remembered after it was last heard of, or its connection ended: the lifetime of its
+/// standing, halved by each failure in a row, down to a sixteenth.
+pub(crate) fn lifetime(standing: Standing, failures: u8, config: &Config) -> Duration {
+    let full = match standing {
+        Standing::Proven => config.proven_lifetime(),
+        Standing::SelfTold => config.self_told_lifetime(),
+        Standing::Hearsay | Standing::Inbound => config.hearsay_lifetime(),
+    };
+    full / (1 << failures.min(4))
+}
+
+/// How long an address is left alone after so many failures in a row. Nothing of it is stored: it follows from the
+/// address, the count, and a secret of this process.
+pub(crate) fn back_off(failures: u8, address: &[u8], secret: &RandomState) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let doublings = u32::from(failures - 1).min(16);
+    let back_off = FIRST_BACK_OFF
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_BACK_OFF);
+    let chance = secret.hash_one((address, failures)) as f64 / u64::MAX as f64;
+    back_off.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0))
+}
