@@ -64,6 +64,16 @@ pub enum Source {
     Discovery,
 }
 
+impl Source {
+    /// As what the addresses count that a behaviour with this source adds to a dial.
+    pub(crate) fn for_dials(self) -> Self {
+        match self {
+            Source::Identify => Source::Discovery,
+            other => other,
+        }
+    }
+}
+
 impl From<Source> for Sources {
     fn from(source: Source) -> Self {
         match source {

@@ -10,7 +10,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
 /// The longest time between two proofs in which the network counts as working throughout.
-const MAX_GAP: Duration = Duration::from_secs(5 * 60);
+const MAX_GAP: Duration = Duration::from_secs(10 * 60);
 
 /// Failures of one scope that wait for a proof; the oldest are dropped beyond.
 const MAX_PROVISIONAL: usize = 1_024;
@@ -49,10 +49,6 @@ impl Scope {
             }
         }
         scope
-    }
-
-    pub(crate) fn is_public(self) -> bool {
-        matches!(self, Scope::Ip4 | Scope::Ip6)
     }
 }
 

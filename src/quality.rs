@@ -200,3 +200,143 @@ pub(crate) fn back_off(failures: u8, address: &[u8], secret: &RandomState) -> Du
     let chance = secret.hash_one((address, failures)) as f64 / u64::MAX as f64;
     back_off.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_735_689_600);
+    const STANDING: [Standing; 4] = [
+        Standing::Inbound,
+        Standing::Hearsay,
+        Standing::SelfTold,
+        Standing::Proven,
+    ];
+
+    fn heard(at: Timestamp) -> (History, Epoch) {
+        let epoch = Epoch::for_time(at);
+        let history = History {
+            first_heard: epoch.step(at),
+            last_heard: epoch.step(at),
+            ..History::default()
+        };
+        (history, epoch)
+    }
+
+    /// Some history: outcomes with the seconds before each.
+    fn histories() -> impl Strategy<Value = Vec<(u32, bool)>> {
+        prop::collection::vec((0..200_000_u32, any::<bool>()), 0..8)
+    }
+
+    fn after(
+        model: &Model,
+        outcomes: &[(u32, bool)],
+        standing: Standing,
+    ) -> (History, Epoch, Timestamp) {
+        let (mut history, epoch) = heard(NOW);
+        let mut now = NOW;
+        for (pause, success) in outcomes {
+            now = Timestamp(now.0 + u64::from(*pause));
+            if *success {
+                model.succeeded(&mut history, epoch, standing, now);
+            } else {
+                model.failed(&mut history, epoch, standing, false, now);
+            }
+        }
+        (history, epoch, now)
+    }
+
+    proptest! {
+        #[test]
+        fn its_own_success_never_lowers_an_address(outcomes in histories(), pause in 0..200_000_u64, standing in 0..4_usize) {
+            let (model, standing) = (Model::default(), STANDING[standing]);
+            let (mut history, epoch, now) = after(&model, &outcomes, standing);
+            let now = Timestamp(now.0 + pause);
+            let before = model.confidence(&history, epoch, standing, now);
+            model.succeeded(&mut history, epoch, standing, now);
+            prop_assert!(model.confidence(&history, epoch, standing, now) >= before);
+        }
+
+        #[test]
+        fn its_own_failure_never_raises_an_address(outcomes in histories(), pause in 0..200_000_u64, standing in 0..4_usize, wrong in any::<bool>()) {
+            let (model, standing) = (Model::default(), STANDING[standing]);
+            let (mut history, epoch, now) = after(&model, &outcomes, standing);
+            let now = Timestamp(now.0 + pause);
+            let before = model.confidence(&history, epoch, standing, now);
+            model.failed(&mut history, epoch, standing, wrong, now);
+            prop_assert!(model.confidence(&history, epoch, standing, now) <= before);
+        }
+
+        #[test]
+        fn without_evidence_it_moves_to_the_floor_and_never_across(outcomes in histories(), pauses in prop::collection::vec(0..400_000_u64, 1..6), standing in 0..4_usize) {
+            let (model, standing) = (Model::default(), STANDING[standing]);
+            let (history, epoch, mut now) = after(&model, &outcomes, standing);
+            let floor = model.prior(standing) * FLOOR_SHARE;
+            let mut last = model.confidence(&history, epoch, standing, now);
+            for pause in pauses {
+                now = Timestamp(now.0 + pause);
+                let confidence = model.confidence(&history, epoch, standing, now);
+                if last >= floor {
+                    prop_assert!(confidence <= last && confidence >= floor - 1e-9);
+                } else {
+                    prop_assert!(confidence >= last && confidence <= floor + 1e-9);
+                }
+                last = confidence;
+            }
+        }
+
+        #[test]
+        fn confidence_is_a_probability(outcomes in histories(), standing in 0..4_usize, learnt in prop::collection::vec((0..4_usize, any::<bool>()), 0..400)) {
+            let mut model = Model::default();
+            for (standing, success) in learnt {
+                model.learn(STANDING[standing], success);
+            }
+            let (history, epoch, now) = after(&model, &outcomes, STANDING[standing]);
+            let confidence = model.confidence(&history, epoch, STANDING[standing], now);
+            prop_assert!((0.0..=1.0).contains(&confidence));
+        }
+    }
+
+    #[test]
+    fn the_prior_follows_what_this_node_sees_within_its_bounds() {
+        let mut model = Model::default();
+        for _ in 0..1_000 {
+            model.learn(Standing::Hearsay, false);
+        }
+        assert!((model.prior(Standing::Hearsay) - 0.02).abs() < 1e-9);
+        for _ in 0..2_000 {
+            model.learn(Standing::Hearsay, true);
+        }
+        assert!((model.prior(Standing::Hearsay) - 0.80).abs() < 1e-9);
+        assert!(
+            (model.prior(Standing::SelfTold) - 0.50).abs() < 1e-9,
+            "each for itself"
+        );
+    }
+
+    #[test]
+    fn back_off_grows_with_failures_and_differs_between_addresses() {
+        let secret = RandomState::new();
+        assert_eq!(back_off(0, b"a", &secret), Duration::ZERO);
+        for failures in 1..=255 {
+            let expected = (120.0 * f64::from(failures - 1).exp2()).min(3_600.0);
+            let back_off = back_off(failures, b"a", &secret).as_secs_f64();
+            assert!((expected * 0.749..=expected * 1.251).contains(&back_off));
+        }
+        let different =
+            (0..100_u8).filter(|a| back_off(1, &[*a], &secret) != back_off(1, b"a", &secret));
+        assert!(different.count() > 90);
+    }
+
+    #[test]
+    fn lifetimes_halve_with_each_failure_down_to_a_sixteenth() {
+        let config = Config::default();
+        for standing in STANDING {
+            let full = lifetime(standing, 0, &config);
+            assert_eq!(lifetime(standing, 1, &config), full / 2);
+            assert_eq!(lifetime(standing, 255, &config), full / 16);
+        }
+    }
+}

@@ -378,6 +378,24 @@ impl State {
 
     // --- expiry --------------------------------------------------------------------------------------------
 
+    /// Collects what had expired before it was loaded, without events, and notes when the rest does. Returns how
+    /// many peers are gone.
+    pub(crate) fn expire_loaded(&mut self, now: Now) -> usize {
+        let (mut expired, mut at) = (0, Some(0));
+        while let Some(start) = at {
+            let (page, next) = self.table.page(start, 256);
+            let peers: Vec<PeerId> = page.map(|record| record.id).collect();
+            at = next;
+            for peer in peers {
+                let before = self.table.len();
+                self.collect_peer(&peer, now);
+                self.reschedule(&peer, now);
+                expired += before - self.table.len();
+            }
+        }
+        expired
+    }
+
     /// When something may expire next.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         self.schedule.next()

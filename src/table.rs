@@ -211,12 +211,13 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     fn filled(n: usize) -> (Table, Vec<PeerId>) {
         let mut table = Table::default();
         let ids: Vec<PeerId> = (0..n).map(|_| PeerId::random()).collect();
         for id in &ids {
-            table.insert(Record::new(*id));
+            table.insert(Record::new(*id, Timestamp::default()));
         }
         (table, ids)
     }
@@ -231,7 +232,7 @@ mod tests {
         }
         assert!(ids[50..].iter().all(|id| table.get(id).is_some()));
         for id in &ids[..50] {
-            table.insert(Record::new(*id));
+            table.insert(Record::new(*id, Timestamp::default()));
         }
         assert_eq!((table.len(), table.slots.len()), (100, 100));
     }

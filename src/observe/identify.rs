@@ -18,6 +18,7 @@ impl Teach for Event {
             return;
         };
         let peer = *peer_id;
+        learned.alive(peer);
         learned.replace(peer, &info.listen_addrs);
         learned.protocols(peer, &info.protocols);
         learned.public_key(peer, &info.public_key);

@@ -46,10 +46,6 @@ pub trait Teach {
     /// they are not, they are added.
     const ECHOES: bool = false;
 
-    /// Whether addresses that the behaviour adds to a dial by peer id are news, and are added. Not for one that
-    /// offers from a cache of what its events have said before.
-    const MERGE_DIAL_ADDRESSES: bool = false;
-
     /// Tells the sink what the event says about peers.
     fn teach(&self, learned: &mut Learned<'_>);
 }
@@ -121,6 +117,13 @@ impl<'a> Learned<'a> {
     /// The public key of a peer. One that does not hash to the peer id is refused.
     pub fn public_key(&mut self, peer: PeerId, key: &PublicKey) -> Changed {
         self.edit(peer, |record, _, delta| record.set_public_key(key, delta))
+    }
+
+    /// Something came from a peer over a live connection, which shows that the network works.
+    pub fn alive(&mut self, peer: PeerId) {
+        self.store
+            .inner()
+            .with(|state, now| state.heard_from(&peer, now));
     }
 
     /// A metadata value of a peer.

@@ -50,8 +50,6 @@ pub struct Observed<B: NetworkBehaviour> {
     source: Source,
     /// `NewExternalAddrOfPeer` only repeats what an event has just said.
     echoes: bool,
-    /// What the inner behaviour adds to a dial is news.
-    merge_dial_addresses: bool,
     pass_dial_addresses: bool,
 }
 
@@ -65,7 +63,6 @@ impl<B: NetworkBehaviour> Observed<B> {
         });
         observed.source = B::ToSwarm::SOURCE;
         observed.echoes = B::ToSwarm::ECHOES;
-        observed.merge_dial_addresses = B::ToSwarm::MERGE_DIAL_ADDRESSES;
         observed
     }
 
@@ -81,7 +78,6 @@ impl<B: NetworkBehaviour> Observed<B> {
             teach: Box::new(teach),
             source: Source::Discovery,
             echoes: false,
-            merge_dial_addresses: false,
             pass_dial_addresses,
         }
     }
@@ -202,8 +198,10 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
         let Some(peer) = maybe_peer else {
             return Ok(told);
         };
-        if self.merge_dial_addresses {
-            self.learned().add(peer, &told);
+        // For a peer that Kademlia has only heard of, this is the one place where its addresses show. From a cache of
+        // what the peer itself said they are hearsay all the same: it may be out of date.
+        if !told.is_empty() {
+            Learned::new(&self.store, self.source.for_dials()).add(peer, &told);
         }
         Ok(self.gate(peer, told))
     }

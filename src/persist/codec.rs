@@ -302,7 +302,9 @@ pub(crate) fn decode_addresses(
     let unknown = unknown_fields(bytes, &[1, 2, 16, 17])?;
     let mut stored = StoredAddresses {
         unknown,
-        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+        changed_at: value
+            .format
+            .map_or(now, |format| past(format.changed_at, now)),
         ..StoredAddresses::default()
     };
     let fields = [
@@ -385,7 +387,9 @@ pub(crate) fn decode_protocols(
     Ok(StoredProtocols {
         names: value.protocols,
         unknown: unknown_fields(bytes, &[1, 16])?,
-        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+        changed_at: value
+            .format
+            .map_or(now, |format| past(format.changed_at, now)),
     })
 }
 

@@ -41,8 +41,11 @@ pub(crate) async fn load(
         loader.pass(datastore).await?;
     }
     let Loader {
-        state, mut report, ..
+        mut state,
+        mut report,
+        ..
     } = loader;
+    report.expired = state.expire_loaded(now);
     report.peers = state.table.len();
     tracing::info!(?report, "loaded the peer store");
     Ok((state, report))
