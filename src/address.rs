@@ -175,6 +175,9 @@ impl Entry {
     }
 }
 
+/// The most bytes that `/p2p/<peer id>` takes: code, length, and a multihash of an identity of 42 bytes.
+const PEER_ID_LEN: usize = 2 + 1 + 2 + 42;
+
 /// Brings an address of `peer` into the form that is stored: without `/p2p/<peer>` at its end.
 ///
 /// `Ok(None)` is an address that says nothing beyond the peer id, as an inbound relayed connection has it.
@@ -186,8 +189,9 @@ pub(crate) fn bare(
     if address.is_empty() {
         return Err(Refused::EmptyAddress);
     }
-    // The length is checked first, so that what follows costs a bounded time.
-    if address.len() > max_len {
+    // The length is checked first, so that what follows costs a bounded time. The peer's own id does not count:
+    // what the store hands out comes back with it.
+    if address.len() > max_len.saturating_add(PEER_ID_LEN) {
         return Err(Refused::AddressTooLong);
     }
     let mut bare = address.clone();
@@ -196,6 +200,9 @@ pub(crate) fn bare(
             return Err(Refused::ForeignPeerId);
         }
         bare.pop();
+    }
+    if bare.len() > max_len {
+        return Err(Refused::AddressTooLong);
     }
     Ok((!bare.is_empty()).then_some(bare))
 }

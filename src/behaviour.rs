@@ -1,7 +1,8 @@
 //! The behaviour: what the swarm tells goes into the store, what the store tells goes to the swarm.
 
 use std::{
-    fmt, io, mem,
+    fmt, io,
+    num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -18,7 +19,8 @@ use libp2p_swarm::{
     AddressChange, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent,
     ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, NewExternalAddrOfPeer,
     StreamProtocol, SubstreamProtocol, SupportedProtocols, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, behaviour::ConnectionEstablished, handler::ConnectionEvent,
+    THandlerOutEvent, ToSwarm, behaviour::ConnectionEstablished, dial_opts::DialOpts,
+    handler::ConnectionEvent,
 };
 
 use crate::{
@@ -28,8 +30,9 @@ use crate::{
     event::{Cause, Event, Subscription},
     network::Scope,
     record::{Delta, Outcome, Record, Rules},
+    redial::{Feelers, Redial},
     state::By,
-    store::PeerStore,
+    store::{Inner, PeerStore},
 };
 
 /// Records that one poll looks at for what has expired.
@@ -45,8 +48,14 @@ pub struct PeerStoreBehaviour {
     /// `None` when [`Config::swarm_events`](crate::Config::swarm_events) is off.
     events: Option<Subscription>,
     /// Set to when something expires next, in the clock's elapsed time.
-    alarm: Option<(Duration, BoxFuture<'static, ()>)>,
+    alarm: Option<Alarm>,
+    redial: Option<Redial>,
+    feelers: Option<Feelers>,
+    feeler_alarm: Option<Alarm>,
 }
+
+/// A moment in the clock's elapsed time, and the wait for it.
+type Alarm = (Duration, BoxFuture<'static, ()>);
 
 impl PeerStoreBehaviour {
     /// A behaviour for one swarm.
@@ -67,7 +76,31 @@ impl PeerStoreBehaviour {
             store,
             events,
             alarm: None,
+            redial: None,
+            feelers: None,
+            feeler_alarm: None,
         })
+    }
+
+    /// Dials remembered peers at start, `parallel` at a time, until this node has so many `connections` or nobody is
+    /// left to try. They are chosen as by [`PeerStore::bootstrap_peers`], three for each connection that is wanted.
+    /// Off by default.
+    #[must_use]
+    pub fn with_redial(mut self, connections: NonZeroUsize, parallel: NonZeroUsize) -> Self {
+        let wanted = connections.get().saturating_mul(3);
+        let peers = self.store.bootstrap_peers(wanted);
+        self.redial = Some(Redial::new(connections, parallel, peers));
+        self
+    }
+
+    /// Dials an unproven address each `interval`, so that the store knows more good ones than the application
+    /// happens to need. The address is chosen by group first, then by peer, at random; one IP address is tried once in
+    /// ten minutes at most, one /24 (IPv6: /48) once in a minute; names and relays are not. Off by default.
+    #[must_use]
+    pub fn with_feelers(mut self, interval: Duration) -> Self {
+        let now = self.store.inner().clock().elapsed();
+        self.feelers = Some(Feelers::new(interval, now));
+        self
     }
 
     /// The store that this behaviour feeds.
@@ -236,6 +269,37 @@ impl PeerStoreBehaviour {
         });
     }
 
+    /// A dial that this behaviour starts by itself, if one is due.
+    fn dial(&mut self, cx: &mut Context<'_>) -> Option<DialOpts> {
+        let inner = self.store.inner();
+        if let Some(redial) = &mut self.redial {
+            let connected = inner.read(|state, _| state.connected_peers().count());
+            if let Some(opts) = redial.next(connected) {
+                return Some(opts);
+            }
+            if redial.is_done(connected) {
+                self.redial = None;
+            }
+        }
+        let feelers = self.feelers.as_mut()?;
+        loop {
+            let due = feelers.due();
+            if !poll_alarm(&mut self.feeler_alarm, due, inner, cx) {
+                return None;
+            }
+            let now = inner.clock().elapsed();
+            if let Some(opts) = feelers.pick(inner.feeler_candidates(), now) {
+                return Some(opts);
+            }
+        }
+    }
+
+    fn dial_ended(&mut self, connection: ConnectionId) {
+        if let Some(redial) = &mut self.redial {
+            redial.ended(connection);
+        }
+    }
+
     /// Collects what has expired, a little at each poll, and sets the alarm for what expires next.
     fn collect(&mut self, cx: &mut Context<'_>) {
         let inner = self.store.inner();
@@ -248,15 +312,9 @@ impl PeerStoreBehaviour {
             cx.waker().wake_by_ref();
             return;
         }
-        let Some(next) = next else {
-            return;
-        };
-        let (_, alarm) = match &mut self.alarm {
-            Some(alarm) if alarm.0 == next => alarm,
-            alarm => alarm.insert((next, inner.clock().sleep_until(next))),
-        };
-        if alarm.poll_unpin(cx).is_ready() {
-            self.alarm = None;
+        if let Some(next) = next
+            && poll_alarm(&mut self.alarm, next, inner, cx)
+        {
             cx.waker().wake_by_ref();
         }
     }
@@ -267,6 +325,19 @@ impl PeerStoreBehaviour {
             state.edit_known(peer, By::Swarm, Cause::Dial, now, rule)
         });
     }
+}
+
+/// Whether the moment `at` has come; else the task is woken then.
+fn poll_alarm(alarm: &mut Option<Alarm>, at: Duration, store: &Inner, cx: &mut Context<'_>) -> bool {
+    if alarm.as_ref().is_none_or(|(set, _)| *set != at) {
+        *alarm = None;
+    }
+    let (_, sleep) = alarm.get_or_insert_with(|| (at, store.clock().sleep_until(at)));
+    let has_come = sleep.poll_unpin(cx).is_ready();
+    if has_come {
+        *alarm = None;
+    }
+    has_come
 }
 
 impl fmt::Debug for PeerStoreBehaviour {
@@ -330,10 +401,16 @@ impl NetworkBehaviour for PeerStoreBehaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(event) => self.connection_established(event),
+            FromSwarm::ConnectionEstablished(event) => {
+                self.dial_ended(event.connection_id);
+                self.connection_established(event);
+            }
             FromSwarm::ConnectionClosed(event) => self.connection_closed(event),
             FromSwarm::AddressChange(event) => self.address_change(event),
-            FromSwarm::DialFailure(event) => self.dial_failure(event),
+            FromSwarm::DialFailure(event) => {
+                self.dial_ended(event.connection_id);
+                self.dial_failure(event);
+            }
             FromSwarm::NewExternalAddrOfPeer(event) => self.new_external_addr_of_peer(event),
             FromSwarm::NewListenAddr(_)
             | FromSwarm::ExpiredListenAddr(_)
@@ -366,6 +443,9 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.collect(cx);
+        if let Some(opts) = self.dial(cx) {
+            return Poll::Ready(ToSwarm::Dial { opts });
+        }
         let Some(events) = &mut self.events else {
             return Poll::Pending;
         };
@@ -377,13 +457,31 @@ impl NetworkBehaviour for PeerStoreBehaviour {
     }
 }
 
+/// The system's error in a text like `No route to host (os error 113)`.
+fn os_error(text: &str) -> Option<io::Error> {
+    let (_, code) = text.rsplit_once("(os error ")?;
+    let (code, _) = code.split_once(')')?;
+    Some(io::Error::from_raw_os_error(code.parse().ok()?))
+}
+
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this
 /// connection, whichever behaviour asks for it (identify does), and reports each change of it as a whole.
 #[derive(Debug, Default)]
 pub struct Handler {
     protocols: SupportedProtocols,
-    /// The set is to be reported.
-    changed: bool,
+    report: Report,
+}
+
+/// Where a changed set of protocols is on its way to the behaviour.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Report {
+    /// It is there.
+    #[default]
+    Done,
+    /// It may not be complete yet.
+    Changed,
+    /// Nothing more came in a whole round of polls.
+    Settled,
 }
 
 impl ConnectionHandler for Handler {
@@ -400,14 +498,24 @@ impl ConnectionHandler for Handler {
 
     fn poll(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
-        // The swarm polls after each event that it hands to the handler, so that no waker is needed.
-        if !mem::take(&mut self.changed) {
-            return Poll::Pending;
+        // What one message of the remote adds and what it removes comes as two changes, with a poll between them:
+        // the set between is none that the remote ever had. The connection polls after each event that it hands to
+        // its handlers, and once more when it is woken with nothing left to hand on.
+        match self.report {
+            Report::Done => Poll::Pending,
+            Report::Changed => {
+                self.report = Report::Settled;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Report::Settled => {
+                self.report = Report::Done;
+                let protocols = self.protocols.iter().cloned().collect();
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(protocols))
+            }
         }
-        let protocols = self.protocols.iter().cloned().collect();
-        Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(protocols))
     }
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
@@ -418,8 +526,10 @@ impl ConnectionHandler for Handler {
         &mut self,
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
     ) {
-        if let ConnectionEvent::RemoteProtocolsChange(change) = event {
-            self.changed |= self.protocols.on_protocols_change(change);
+        if let ConnectionEvent::RemoteProtocolsChange(change) = event
+            && self.protocols.on_protocols_change(change)
+        {
+            self.report = Report::Changed;
         }
     }
 }

@@ -52,7 +52,10 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, deadline: Duration) -> BoxFuture<'static, ()> {
-        futures_timer::Delay::new(deadline.saturating_sub(self.elapsed())).boxed()
+        // No platform's `Instant` overflows within thirty years; who sets more means "never".
+        const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+        let wait = deadline.saturating_sub(self.elapsed()).min(LONGEST);
+        futures_timer::Delay::new(wait).boxed()
     }
 }
 

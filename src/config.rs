@@ -32,6 +32,12 @@ pub const DEFAULT_MAX_METADATA_PER_PEER: NonZeroUsize = size(64);
 pub const DEFAULT_MAX_METADATA_KEY_LEN: NonZeroUsize = size(256);
 /// 4,096 bytes per metadata value: the agent version of the longest identify message fits.
 pub const DEFAULT_MAX_METADATA_VALUE_LEN: NonZeroUsize = size(4_096);
+/// 32 tags per peer.
+pub const DEFAULT_MAX_TAGS_PER_PEER: NonZeroUsize = size(32);
+/// 128 bytes per tag name.
+pub const DEFAULT_MAX_TAG_NAME_LEN: NonZeroUsize = size(128);
+/// 16 KiB per signed peer record: as many addresses of full length as the store keeps of a peer.
+pub const DEFAULT_MAX_SIGNED_RECORD_LEN: NonZeroUsize = size(16 * 1_024);
 /// 4 addresses offered for one dial: half of what rust-libp2p's swarm starts at once.
 pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(4);
 /// 1 hour: what others say of a peer is news for as long as go-libp2p and js-libp2p keep an address at all.
@@ -114,7 +120,8 @@ settings! {
     /// is refused. Pinned addresses never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
     max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
 
-    /// Length of one address in bytes, in multiaddr's binary form. Longer ones are refused.
+    /// Length of one address in bytes, in multiaddr's binary form and without `/p2p/<peer>` at its end. Longer
+    /// ones are refused.
     /// Default: [`DEFAULT_MAX_ADDRESS_LEN`].
     max_address_len / with_max_address_len: NonZeroUsize = DEFAULT_MAX_ADDRESS_LEN;
 
@@ -133,6 +140,16 @@ settings! {
     /// Length of a metadata value in bytes. Longer ones are refused.
     /// Default: [`DEFAULT_MAX_METADATA_VALUE_LEN`].
     max_metadata_value_len / with_max_metadata_value_len: NonZeroUsize = DEFAULT_MAX_METADATA_VALUE_LEN;
+
+    /// Tags of one peer; further ones are refused. Default: [`DEFAULT_MAX_TAGS_PER_PEER`].
+    max_tags_per_peer / with_max_tags_per_peer: NonZeroUsize = DEFAULT_MAX_TAGS_PER_PEER;
+
+    /// Length of a tag's name in bytes. Longer ones are refused. Default: [`DEFAULT_MAX_TAG_NAME_LEN`].
+    max_tag_name_len / with_max_tag_name_len: NonZeroUsize = DEFAULT_MAX_TAG_NAME_LEN;
+
+    /// Length of a signed peer record in bytes, its envelope included. Longer ones are refused.
+    /// Default: [`DEFAULT_MAX_SIGNED_RECORD_LEN`].
+    max_signed_record_len / with_max_signed_record_len: NonZeroUsize = DEFAULT_MAX_SIGNED_RECORD_LEN;
 
     /// Addresses offered to the swarm for one dial at most; half as many when the best one is very good. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
     max_dial_addresses / with_max_dial_addresses: NonZeroUsize = DEFAULT_MAX_DIAL_ADDRESSES;
@@ -254,6 +271,12 @@ mod tests {
         assert_eq!(
             config.max_metadata_value_len(),
             DEFAULT_MAX_METADATA_VALUE_LEN
+        );
+        assert_eq!(config.max_tags_per_peer(), DEFAULT_MAX_TAGS_PER_PEER);
+        assert_eq!(config.max_tag_name_len(), DEFAULT_MAX_TAG_NAME_LEN);
+        assert_eq!(
+            config.max_signed_record_len(),
+            DEFAULT_MAX_SIGNED_RECORD_LEN
         );
         assert_eq!(config.max_dial_addresses(), DEFAULT_MAX_DIAL_ADDRESSES);
         assert_eq!(config.hearsay_lifetime(), DEFAULT_HEARSAY_LIFETIME);

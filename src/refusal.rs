@@ -55,6 +55,28 @@ pub enum Refused {
     /// [`Config::max_metadata_per_peer`](crate::Config::max_metadata_per_peer).
     #[error("the peer has `max_metadata_per_peer` metadata keys already")]
     TooManyMetadata,
+    /// A tag name of zero length.
+    #[error("a tag name has at least one character")]
+    EmptyTagName,
+    /// A tag name that is longer than [`Config::max_tag_name_len`](crate::Config::max_tag_name_len).
+    #[error("the tag name is longer than `max_tag_name_len`")]
+    TagNameTooLong,
+    /// The value of a tag above [`MAX_TAG_VALUE`](crate::MAX_TAG_VALUE).
+    #[error("the value of a tag is from 0 to 100")]
+    TagValueOutOfRange,
+    /// More tags than [`Config::max_tags_per_peer`](crate::Config::max_tags_per_peer).
+    #[error("the peer has `max_tags_per_peer` tags already")]
+    TooManyTags,
+    /// A signed peer record that is longer than
+    /// [`Config::max_signed_record_len`](crate::Config::max_signed_record_len).
+    #[error("the signed peer record is longer than `max_signed_record_len`")]
+    RecordTooLong,
+    /// A signed peer record that is forged, about another peer than its signer, empty, or not readable.
+    #[error("the signed peer record is not valid")]
+    InvalidRecord,
+    /// A signed peer record that is older than the one that the store holds, or that the peer has since replaced.
+    #[error("the signed peer record is out of date")]
+    OutdatedRecord,
     /// The local peer: it is never stored.
     #[error("the local peer is not stored")]
     LocalPeer,
@@ -68,7 +90,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 17] = [
+    pub const ALL: [Refused; 24] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
@@ -83,6 +105,13 @@ impl Refused {
         Refused::MetadataKeyTooLong,
         Refused::MetadataValueTooLong,
         Refused::TooManyMetadata,
+        Refused::EmptyTagName,
+        Refused::TagNameTooLong,
+        Refused::TagValueOutOfRange,
+        Refused::TooManyTags,
+        Refused::RecordTooLong,
+        Refused::InvalidRecord,
+        Refused::OutdatedRecord,
         Refused::LocalPeer,
         Refused::StoreFull,
         Refused::Ignored,

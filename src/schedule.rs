@@ -1,41 +1,53 @@
 //! When which record must be looked at again because something of it expires.
 //!
-//! A record stands here at most once, at the moment when its first piece would expire as things stood then. News of
-//! it only move that moment away, so that nothing is done for them: when the moment comes the record is looked at
-//! and put in again. Collecting so costs what is due, not what is stored.
+//! A record stands here at most once, at the moment when its first piece expires. News that move that moment away
+//! change nothing: when the moment comes the record is looked at and put in again. News that bring it nearer, such as
+//! a tag with a short time to live, move the record. Collecting so costs what is due, not what is stored.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::clock::Timestamp;
 
 /// Moments are gathered in so many seconds: a record may be looked at that much too late, and never too early.
 const GRAIN: u64 = 64;
 
+/// A moment in the schedule, in grains since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Due(u32);
+
+impl Due {
+    pub(crate) fn at(at: Timestamp) -> Self {
+        Self(u32::try_from(at.0.div_ceil(GRAIN)).unwrap_or(u32::MAX))
+    }
+
+    fn time(self) -> Timestamp {
+        Timestamp(u64::from(self.0) * GRAIN)
+    }
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Schedule(BTreeMap<u64, Vec<u32>>);
+pub(crate) struct Schedule(BTreeSet<(Due, u32)>);
 
 impl Schedule {
-    pub(crate) fn add(&mut self, at: Timestamp, slot: u32) {
-        self.0.entry(at.0.div_ceil(GRAIN)).or_default().push(slot);
+    pub(crate) fn add(&mut self, due: Due, slot: u32) {
+        self.0.insert((due, slot));
+    }
+
+    pub(crate) fn remove(&mut self, due: Due, slot: u32) {
+        self.0.remove(&(due, slot));
     }
 
     /// When the next record is due.
     pub(crate) fn next(&self) -> Option<Timestamp> {
-        let (at, _) = self.0.first_key_value()?;
-        Some(Timestamp(at * GRAIN))
+        self.0.first().map(|(due, _)| due.time())
     }
 
     /// Takes one record that is due.
     pub(crate) fn pop(&mut self, now: Timestamp) -> Option<u32> {
-        let mut first = self.0.first_entry()?;
-        if first.key() * GRAIN > now.0 {
+        if self.next()? > now {
             return None;
         }
-        let slot = first.get_mut().pop();
-        if first.get().is_empty() {
-            first.remove();
-        }
-        slot
+        self.0.pop_first().map(|(_, slot)| slot)
     }
 }
 
@@ -46,13 +58,24 @@ mod tests {
     #[test]
     fn records_come_out_when_they_are_due_and_never_before() {
         let mut schedule = Schedule::default();
-        schedule.add(Timestamp(1_000), 1);
-        schedule.add(Timestamp(100), 2);
+        schedule.add(Due::at(Timestamp(1_000)), 1);
+        schedule.add(Due::at(Timestamp(100)), 2);
         assert_eq!(schedule.pop(Timestamp(99)), None);
         assert!(schedule.next().is_some_and(|at| at >= Timestamp(100)));
         assert_eq!(schedule.pop(Timestamp(128)), Some(2));
         assert_eq!(schedule.pop(Timestamp(999)), None);
         assert_eq!(schedule.pop(Timestamp(1_024)), Some(1));
         assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn a_record_that_was_moved_comes_out_once() {
+        let mut schedule = Schedule::default();
+        let (far, near) = (Due::at(Timestamp(1_000)), Due::at(Timestamp(100)));
+        schedule.add(far, 1);
+        schedule.remove(far, 1);
+        schedule.add(near, 1);
+        assert_eq!(schedule.pop(Timestamp(128)), Some(1));
+        assert_eq!(schedule.pop(Timestamp(u64::MAX)), None);
     }
 }

@@ -21,9 +21,10 @@ use crate::{
     network::{Failure, Network, Scope},
     persist::Pending,
     quality::Model,
-    record::{Books, Class, Delta, Outcome, Record, Rules, shared},
+    record::{Books, Class, Delta, Latency, Outcome, Record, Rules, shared},
     refusal::{Refusals, Refused},
-    schedule::Schedule,
+    schedule::{Due, Schedule},
+    seat::List,
     table::Table,
 };
 
@@ -139,6 +140,11 @@ impl State {
         self.refusals
     }
 
+    /// Counts what was refused before it came to a record.
+    pub(crate) fn refuse(&mut self, reason: Refused) {
+        self.refusals.count(reason);
+    }
+
     // --- changing a peer -----------------------------------------------------------------------------------
 
     /// Applies a rule to a peer; creates the peer when that leaves something worth knowing.
@@ -171,6 +177,9 @@ impl State {
             rule(&mut record, rules, &mut delta);
             record.stamp(delta.changed, now.wall);
             self.create(record, &mut delta, now);
+        }
+        if by == By::User && !delta.changed.is_empty() {
+            self.ignored.remove(&peer);
         }
         self.finish(peer, delta, cause, now)
     }
@@ -218,11 +227,10 @@ impl State {
             return Ok(());
         }
         self.ignored.retain(|_, until| *until > now.wall);
-        match by {
-            By::User => self.ignored.remove(peer).map_or(Ok(()), |_| Ok(())),
-            By::Swarm if self.ignored.contains_key(peer) => Err(Refused::Ignored),
-            By::Swarm => Ok(()),
+        if by == By::Swarm && self.ignored.contains_key(peer) {
+            return Err(Refused::Ignored);
         }
+        Ok(())
     }
 
     /// Takes a new record in, if it holds anything and there is room for it.
@@ -230,6 +238,8 @@ impl State {
         if record.is_empty() {
             return;
         }
+        // Before room is made: a connection is worth something.
+        record.connected = self.connections.contains_key(&record.id);
         if !self.make_room(record.class(), now) {
             let refused = std::mem::take(&mut delta.refused);
             *delta = Delta::default();
@@ -238,7 +248,6 @@ impl State {
             return;
         }
         let peer = record.id;
-        record.connected = self.connections.contains_key(&peer);
         self.table.insert(record);
         if self.bus.has_reader(&peer) {
             self.bus.publish(Event::PeerAdded { peer });
@@ -248,7 +257,7 @@ impl State {
     /// Makes room for a new peer of this class: the least valuable peer goes, unless all are worth more.
     fn make_room(&mut self, newcomer: Class, now: Now) -> bool {
         while self.table.len() >= self.config.max_peers().get() {
-            let Some((class, victim)) = self.table.least_valuable() else {
+            let Some((class, victim)) = self.table.least_valuable(List::ORDER) else {
                 return false;
             };
             if class > newcomer || class == Class::Pinned {
@@ -321,6 +330,15 @@ impl State {
             let key = key.as_str().into();
             self.bus.publish(Event::MetadataChanged { peer, key });
         }
+        if books.contains(Books::TAGS) {
+            let tags = Arc::new(record.tags.view(now.wall));
+            self.bus.publish(Event::TagsChanged { peer, tags, cause });
+        }
+        if books.contains(Books::LATENCY)
+            && let Some(latency) = record.latency.map(Latency::mean)
+        {
+            self.bus.publish(Event::LatencyChanged { peer, latency });
+        }
     }
 
     // --- removing a peer -----------------------------------------------------------------------------------
@@ -344,6 +362,7 @@ impl State {
             record.clear_protocols(&mut delta);
             record.clear_public_key(&mut delta);
             record.clear_metadata(&mut delta);
+            record.clear_tags(&mut delta);
         });
         if held.is_some() && self.bus.has_reader(&peer) {
             self.publish_changes(peer, delta.changed, &delta.metadata, Cause::User, now);
@@ -363,6 +382,9 @@ impl State {
     }
 
     fn remove(&mut self, peer: &PeerId, cause: Cause, now: Now) {
+        if let Some((slot, due)) = self.table.scheduled(peer) {
+            self.schedule.remove(due, slot);
+        }
         let Some(record) = self.table.remove(peer) else {
             return;
         };
@@ -430,20 +452,24 @@ impl State {
         let rules = rules!(self, now);
         self.table.change(peer, |record| {
             record.expire_addresses(rules, &mut delta);
+            record.expire_tags(rules, &mut delta);
             record.stamp(delta.changed, now.wall);
         });
         self.finish(*peer, delta, Cause::Expired, now);
     }
 
-    /// Puts a record into the schedule, if it is not there.
+    /// Puts a record into the schedule, if it is not there, or not early enough.
     pub(crate) fn reschedule(&mut self, peer: &PeerId, now: Now) {
         let Some(record) = self.table.get(peer) else {
             return;
         };
         if let Some(at) = record.next_expiry(self.rules(now))
-            && let Some(slot) = self.table.schedule(peer)
+            && let Some((slot, before)) = self.table.schedule(peer, Due::at(at))
         {
-            self.schedule.add(at, slot);
+            if let Some(before) = before {
+                self.schedule.remove(before, slot);
+            }
+            self.schedule.add(Due::at(at), slot);
         }
     }
 
@@ -529,6 +555,18 @@ impl State {
             self.table.change(&peer, |record| {
                 record.no_longer_in_use(address, rules, &mut delta);
             });
+            self.finish(peer, delta, Cause::Dial, now);
+        }
+    }
+
+    /// The store closes: what is in use now was good until now.
+    pub(crate) fn touch_in_use(&mut self, now: Now) {
+        let connected: Vec<PeerId> = self.connections.keys().copied().collect();
+        for peer in connected {
+            let mut delta = Delta::default();
+            let rules = rules!(self, now);
+            self.table
+                .change(&peer, |record| record.touch_in_use(rules, &mut delta));
             self.finish(peer, delta, Cause::Dial, now);
         }
     }

@@ -2,14 +2,16 @@
 
 use std::{
     cell::Cell,
+    collections::HashSet,
     future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
     ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use futures::{FutureExt, channel::oneshot};
@@ -20,22 +22,27 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     address::Source,
-    book::{AddressBook, KeyBook, MetadataBook, ProtocolBook},
+    book::{AddressBook, KeyBook, MetadataBook, ProtocolBook, TagBook},
+    bootstrap,
     clock::{Clock, Timestamp},
     config::Config,
     datastore::Datastore,
     error::{FlushError, OpenError},
     event::{Cause, Event, Subscription},
+    group::Group,
     observe::{Learned, Observed, Teach},
     peer::Peer,
     persist::{self, Engine, LoadReport, Unsaved},
-    record::{Record, shared},
+    record::{Latency, Record, shared},
     refusal::Refusals,
     state::{Changed, Now, State, Written},
 };
 
 /// Peers that a walk over the store copies under one hold of the lock.
 const PAGE: usize = 64;
+
+/// Peers that are met by chance when a feeler is due.
+const FEELER_SAMPLE: usize = 64;
 
 /// Records that each write looks at for what has expired: more than a write can add, so that it keeps pace.
 const COLLECTED_PER_WRITE: usize = 4;
@@ -138,6 +145,11 @@ impl PeerStore {
     /// What else is known of peers, as bytes by string key.
     pub fn metadata(&self) -> MetadataBook<'_> {
         MetadataBook::new(self.inner())
+    }
+
+    /// The tags of peers: values from 0 to 100 by name.
+    pub fn tags(&self) -> TagBook<'_> {
+        TagBook::new(self.inner())
     }
 
     // --- whole peers ---------------------------------------------------------------------------------------
@@ -270,6 +282,48 @@ impl PeerStore {
     pub fn delete_for(&self, peer: &PeerId, duration: Duration) -> bool {
         self.inner()
             .with(|state, now| state.delete(*peer, Some(duration), now))
+    }
+
+    // --- starting again ------------------------------------------------------------------------------------
+
+    /// Up to `n` remembered peers to dial first after a restart: at most one from each address group; first the last
+    /// outbound peers of the previous run, then a third that have been proven for more than a week, a third at random
+    /// among the proven ones, the rest by confidence, by chance in proportion to it.
+    ///
+    /// So chosen because an attacker with many reliable hosts would be first in a list that is sorted by
+    /// reliability. Use your bootstrap nodes too when few of these answer. Costs a walk over all peers.
+    pub fn bootstrap_peers(&self, n: usize) -> Vec<PeerId> {
+        let inner = self.inner();
+        let mut candidates = Vec::new();
+        inner.walk(
+            |record, rules| record.candidate(rules),
+            |candidate| {
+                candidates.push(candidate);
+                ControlFlow::Continue(())
+            },
+        );
+        let mut random = inner.random();
+        bootstrap::choose(candidates, n, inner.now().wall, &mut random)
+    }
+
+    /// Fills Kademlia's routing table with up to `n` remembered peers, chosen as by
+    /// [`PeerStore::bootstrap_peers`], each with the addresses that would be offered for a dial. Returns how many
+    /// Kademlia took. Follow it with `kad.bootstrap()`.
+    #[cfg(feature = "kad")]
+    pub fn seed_kademlia<S>(&self, kad: &mut libp2p_kad::Behaviour<S>, n: usize) -> usize
+    where
+        S: libp2p_kad::store::RecordStore + Send + 'static,
+    {
+        let mut seeded = 0;
+        for peer in self.bootstrap_peers(n) {
+            let mut taken = false;
+            for address in self.inner().offers(&peer).unwrap_or_default() {
+                let update = kad.add_address(&peer, address);
+                taken |= !matches!(update, libp2p_kad::RoutingUpdate::Failed);
+            }
+            seeded += usize::from(taken);
+        }
+        seeded
     }
 
     // --- connections ---------------------------------------------------------------------------------------
@@ -522,14 +576,17 @@ impl Inner {
         mut visit: impl FnMut(T) -> ControlFlow<()>,
     ) {
         let mut at = Some(0);
+        // What comes meanwhile does not prolong the walk: `visit` may itself add a peer for each one it meets.
+        let mut end = None;
         while let Some(start) = at {
             let page: Vec<T>;
             (page, at) = self.read(|state, now| {
-                let (records, next) = state.table.page(start, PAGE);
+                let end = *end.get_or_insert(state.table.slots());
+                let (records, next) = state.table.page(start, PAGE.min(end - start));
                 let rules = state.rules(now);
                 (
                     records.filter_map(|record| copy(record, rules)).collect(),
-                    next,
+                    next.filter(|next| *next < end),
                 )
             });
             for item in page {
@@ -548,6 +605,34 @@ impl Inner {
         })
     }
 
+    /// Numbers that nobody foresees.
+    pub(crate) fn random(&self) -> impl FnMut() -> u64 + use<> {
+        let (secret, mut count) = (RandomState::new(), 0_u64);
+        move || {
+            count += 1;
+            secret.hash_one(count)
+        }
+    }
+
+    /// Peers of which no address is proven, each with the address that a feeler would try: a few that were met by
+    /// chance, first one of each address group, in no order that a stranger could foresee.
+    pub(crate) fn feeler_candidates(&self) -> Vec<(PeerId, Multiaddr)> {
+        let mut random = self.random();
+        let mut met: Vec<(PeerId, Multiaddr)> = self.read(|state, now| {
+            let rules = state.rules(now);
+            let met = state.table.sample(FEELER_SAMPLE, &mut random).into_iter();
+            met.filter_map(|record| Some((record.id, record.feeler(rules)?)))
+                .collect()
+        });
+        met.sort_by_cached_key(|_| random());
+        let mut groups = HashSet::new();
+        let (mut first, more): (Vec<_>, Vec<_>) = met
+            .into_iter()
+            .partition(|(_, address)| Group::of(address).is_none_or(|group| groups.insert(group)));
+        first.extend(more);
+        first
+    }
+
     /// Takes the one place for a behaviour.
     pub(crate) fn attach(&self) -> bool {
         !self.attached.swap(true, Ordering::AcqRel)
@@ -563,8 +648,11 @@ impl Inner {
     /// Asks the engine to write everything, and waits for it as long as the configuration allows.
     async fn save(&self, close: bool) -> Result<(), FlushError> {
         let (sender, receiver) = oneshot::channel();
-        let deadline = self.with(|state, _| {
+        let deadline = self.with(|state, now| {
             state.gathering &= !close;
+            if close {
+                state.touch_in_use(now);
+            }
             if state.pending.is_persistent() && !state.pending.is_closed() {
                 state.pending.ask(Some(sender), close);
                 return Ok(Some(state.config.flush_deadline()));
@@ -583,7 +671,8 @@ impl Inner {
         let Some(deadline) = deadline else {
             return Ok(());
         };
-        let timeout = self.clock().sleep_until(self.clock().elapsed() + deadline);
+        let until = self.clock().elapsed().saturating_add(deadline);
+        let timeout = self.clock().sleep_until(until);
         futures::select_biased! {
             answer = receiver.fuse() => match answer {
                 Ok(Ok(())) => Ok(()),
@@ -603,8 +692,9 @@ impl Inner {
 
     /// Saves the rest in the background and waits a little for it.
     fn last_handle_dropped(&self) {
-        let deadline = self.with(|state, _| {
+        let deadline = self.with(|state, now| {
             state.gathering = false;
+            state.touch_in_use(now);
             if !state.pending.is_persistent() {
                 state.bus.close();
             } else if !state.pending.is_closed() {
@@ -614,15 +704,13 @@ impl Inner {
         });
         // A handle that is dropped inside the engine (by a datastore, or because nobody waits for `open` any
         // longer) would wait for itself.
-        if !IN_ENGINE.get() {
-            let until = Instant::now() + deadline;
-            let mut ended = self.ended.lock();
-            while !*ended {
-                if self.end.wait_until(&mut ended, until).timed_out() {
-                    break;
-                }
-            }
+        if IN_ENGINE.get() {
+            return;
         }
+        let mut ended = self.ended.lock();
+        self.end
+            .wait_while_for(&mut ended, |ended| !*ended, deadline);
+        drop(ended);
         let unsaved = self.read(|state, _| state.pending.unsaved());
         if unsaved > 0 {
             tracing::error!(
@@ -664,24 +752,34 @@ async fn open_and_run(
     local: PeerId,
     datastore: Arc<dyn Datastore>,
     config: Config,
-    opener: oneshot::Sender<Result<PeerStore, OpenError>>,
+    mut opener: oneshot::Sender<Result<PeerStore, OpenError>>,
 ) {
     let now = now(&**config.clock(), config.clock().started());
-    match persist::load(&*datastore, local, Arc::new(config), now).await {
-        Ok((state, report)) => {
+    let load = persist::load(&*datastore, local, Arc::new(config), now);
+    let loaded = futures::select_biased! {
+        loaded = persist::caught("read", load).boxed().fuse() => Some(loaded),
+        // Nobody waits any longer, perhaps because the datastore hangs.
+        () = opener.cancellation().fuse() => None,
+    };
+    match loaded {
+        Some(Ok((state, report))) => {
             let inner = Inner::new(state, report);
             let engine = Engine::new(inner.clone(), datastore);
             // If the opener gave up, the handle in it is dropped here, and the engine closes the datastore.
             drop(opener.send(Ok(PeerStore::new(inner))));
             engine.run().await;
         }
-        Err(error) => {
-            if let Err(error) = datastore.close().await {
+        failed => {
+            let closed = persist::caught("close", async { datastore.close().await }).await;
+            if let Err(error) = closed {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "could not close the datastore in order");
             }
-            // Nobody may be waiting any longer.
-            let _ = opener.send(Err(OpenError::Load(error)));
+            drop(datastore);
+            if let Some(Err(error)) = failed {
+                // Nobody may be waiting any longer.
+                let _ = opener.send(Err(OpenError::Load(error)));
+            }
         }
     }
 }
@@ -721,5 +819,13 @@ fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
         peer,
         key: key.as_str().into(),
     }));
+    let tags = record.tags.view(now.wall);
+    if !tags.is_empty() {
+        let tags = Arc::new(tags);
+        events.push(Event::TagsChanged { peer, tags, cause });
+    }
+    if let Some(latency) = record.latency.map(Latency::mean) {
+        events.push(Event::LatencyChanged { peer, latency });
+    }
     events
 }

@@ -1,6 +1,8 @@
 //! The sink that is told what an event says about peers.
 
-use libp2p_core::Multiaddr;
+use std::time::Duration;
+
+use libp2p_core::{Multiaddr, SignedEnvelope};
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
@@ -8,13 +10,14 @@ use crate::{
     address::{Source, Sources},
     event::Cause,
     record::{Delta, Record, Rules},
+    signed::{AcceptedRecord, RecordError},
     state::{By, Changed},
     store::PeerStore,
 };
 
 /// An event type that says something about peers, so that [`PeerStore::observe`] can wrap its behaviour.
 ///
-/// It is implemented for the events of identify, Kademlia, mDNS and rendezvous clients (each with its cargo
+/// It is implemented for the events of identify, Kademlia, mDNS, ping and rendezvous clients (each with its cargo
 /// feature). Implement it for the events of your own discovery protocol; for an event type of another crate use
 /// [`PeerStore::observe_with`].
 ///
@@ -104,6 +107,39 @@ impl<'a> Learned<'a> {
     pub fn certify(&mut self, peer: PeerId, signed: &[Multiaddr]) -> Changed {
         self.edit_known(peer, |record, rules, delta| {
             record.certify(signed, rules, delta)
+        })
+    }
+
+    /// A signed record of the peer came beside its own list of addresses, which was told first. Those of its
+    /// addresses that are known become certified, and while one of them is known the record is kept, see
+    /// [`PeerStore::signed_peer_record`]; none is added. The signature is checked, unless the store holds just this
+    /// record; one that does not belong to the peer, or is older than the one that is held, is refused.
+    pub fn certify_by_record(&mut self, peer: PeerId, envelope: &SignedEnvelope) -> Changed {
+        self.store.certify_by_record(peer, envelope, self.cause())
+    }
+
+    /// A signed record came from anywhere: as [`PeerStore::consume_peer_record`], but not as the application's own
+    /// word.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] says why the record was not taken.
+    pub fn peer_record(
+        &mut self,
+        envelope: &SignedEnvelope,
+    ) -> Result<AcceptedRecord, RecordError> {
+        self.store.take_record(envelope, By::Swarm, self.cause())
+    }
+
+    /// A message to a connected peer and back took so long. It counts for a tenth of the mean, and as
+    /// [`Learned::alive`]. Of a peer that is not known nothing is kept.
+    ///
+    /// It is kept in microseconds, up to 71 minutes. [`Event::LatencyChanged`](crate::Event::LatencyChanged) says
+    /// when the mean has moved noticeably; then it is also marked to be written with the next commit.
+    pub fn latency(&mut self, peer: PeerId, latency: Duration) -> Changed {
+        self.alive(peer);
+        self.edit_known(peer, |record, _, delta| {
+            record.measured_latency(latency, delta);
         })
     }
 

@@ -7,6 +7,8 @@ mod kad;
 mod learned;
 #[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "ping")]
+mod ping;
 #[cfg(feature = "rendezvous")]
 mod rendezvous;
 

@@ -16,8 +16,8 @@ use crate::{
     address::{Entry, Sources},
     clock::Timestamp,
     history::{Epoch, Flags, History},
-    peer::SignedRecord,
-    record::Record,
+    record::{KeptTag, Latency, Record},
+    signed::{RecordFormat, SignedRecord},
 };
 
 /// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
@@ -43,6 +43,15 @@ struct AddressesValue {
     /// make it drop all addresses of the peer.
     #[prost(bytes = "vec", repeated, tag = "17")]
     newer_addresses: Vec<Vec<u8>>,
+    /// Each a [`TagMessage`].
+    #[prost(bytes = "vec", repeated, tag = "18")]
+    tags: Vec<Vec<u8>>,
+    /// The mean latency in microseconds.
+    #[prost(uint32, optional, tag = "19")]
+    latency: Option<u32>,
+    /// As field 2, for a record in rust-libp2p's own format, which js-libp2p could not verify.
+    #[prost(bytes = "vec", optional, tag = "20")]
+    legacy_record: Option<Vec<u8>>,
 }
 
 const ADDRESSES_FIELD: u32 = 1;
@@ -85,6 +94,17 @@ struct HistoryMessage {
     /// Whether another peer answered at the last failure.
     #[prost(bool, tag = "10")]
     wrong_peer: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TagMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    value: u32,
+    /// In seconds since the Unix epoch; without it the tag does not expire.
+    #[prost(uint64, optional, tag = "3")]
+    expires: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -142,21 +162,38 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
         }
         unknown = &foreign.addresses;
     }
-    value.certified_record = record.signed.as_ref().map(|signed| {
+    if let Some(signed) = &record.signed {
         let message = CertifiedRecord {
             seq: signed.seq,
             envelope: signed.envelope.to_vec(),
         };
-        joined(&message, &signed.unknown)
-    });
+        let message = Some(joined(&message, &signed.unknown));
+        match signed.format {
+            RecordFormat::Interop => value.certified_record = message,
+            RecordFormat::Legacy => value.legacy_record = message,
+        }
+    }
+    let tags = record.tags.iter();
+    value.tags = tags.map(|(name, tag)| encode_tag(name, tag)).collect();
     if value == AddressesValue::default() && unknown.is_empty() {
         return None;
     }
+    // Alone it is nothing to keep: it would say of those who only came to us that they did.
+    value.latency = record.latency.map(Latency::as_micros);
     value.format = Some(Format {
         version: FORMAT,
         changed_at: record.addresses_changed.0,
     });
     Some(joined(&value, unknown))
+}
+
+fn encode_tag(name: &str, tag: &KeptTag) -> Vec<u8> {
+    let message = TagMessage {
+        name: name.to_owned(),
+        value: tag.value.into(),
+        expires: tag.expires.map(|at| at.0),
+    };
+    joined(&message, &tag.unknown)
 }
 
 fn encode_address(entry: &Entry, epoch: Epoch, unknown: &[u8]) -> Vec<u8> {
@@ -266,6 +303,11 @@ pub(crate) struct StoredAddresses {
     pub(crate) signed: Option<SignedRecord>,
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
     pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
+    /// The tags, not checked yet.
+    pub(crate) tags: Vec<(String, KeptTag)>,
+    /// Tags that do not decode.
+    pub(crate) unreadable_tags: usize,
+    pub(crate) latency: Option<Latency>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -299,7 +341,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes)?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20])?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -325,15 +367,46 @@ pub(crate) fn decode_addresses(
             }
         }
     }
-    if let Some(bytes) = value.certified_record {
-        let record = CertifiedRecord::decode(&bytes[..])?;
-        stored.signed = Some(SignedRecord {
-            seq: record.seq,
-            envelope: Arc::from(record.envelope),
-            unknown: unknown_fields(&bytes, &[1, 2])?.into(),
-        });
+    for bytes in value.tags {
+        match decode_tag(&bytes) {
+            Some(tag) => stored.tags.push(tag),
+            None => stored.unreadable_tags += 1,
+        }
     }
+    stored.latency = value.latency.and_then(Latency::loaded);
+    let records = [
+        (RecordFormat::Interop, value.certified_record),
+        (RecordFormat::Legacy, value.legacy_record),
+    ];
+    let records = records.into_iter().filter_map(|(format, bytes)| {
+        // One that does not decode spoils nothing else, and gives way to the next one.
+        decode_record(format, &bytes?)
+    });
+    // One alone is kept; two are there only if two programs wrote in turn.
+    stored.signed = records.max_by_key(|record| record.seq);
     Ok(stored)
+}
+
+fn decode_record(format: RecordFormat, bytes: &[u8]) -> Option<SignedRecord> {
+    let record = CertifiedRecord::decode(bytes).ok()?;
+    Some(SignedRecord {
+        seq: record.seq,
+        format,
+        envelope: Arc::from(record.envelope),
+        verified: false,
+        unknown: unknown_fields(bytes, &[1, 2]).ok()?.into(),
+    })
+}
+
+fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
+    let message = TagMessage::decode(bytes).ok()?;
+    let tag = KeptTag {
+        // What is too high stays so, and is refused.
+        value: u8::try_from(message.value).unwrap_or(u8::MAX),
+        expires: message.expires.map(Timestamp),
+        unknown: unknown_fields(bytes, &[1, 2, 3]).ok()?.into(),
+    };
+    Some((message.name, tag))
 }
 
 /// An address, and the fields in it that this version does not know.

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     codec, key,
-    pending::{Change, Due, Unsaved},
+    pending::{Begun, Change, Due, Unsaved, Waiter},
 };
 use crate::{
     datastore::{Batch, Datastore, DatastoreError},
@@ -32,35 +32,39 @@ const PEERS_PER_LOCK: usize = 32;
 pub(crate) struct Engine {
     store: Arc<Inner>,
     datastore: Arc<dyn Datastore>,
+    /// Dropped last: whoever is told of the end finds the datastore released.
+    end: End,
 }
 
 impl Engine {
     pub(crate) fn new(store: Arc<Inner>, datastore: Arc<dyn Datastore>) -> Self {
-        Self { store, datastore }
+        let end = End {
+            store: store.clone(),
+            last: None,
+        };
+        Self {
+            store,
+            datastore,
+            end,
+        }
     }
 
     /// Runs until the store is shut down or its last handle dropped.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         loop {
             self.until_due().await;
-            let closing = self.store.with(|state, _| state.pending.is_closing());
-            let (waiters, outcome) = self.commit().await;
-            if !closing {
-                waiters.into_iter().for_each(|waiter| {
-                    // Whoever asked may have given up.
-                    let _ = waiter.send(outcome.clone());
-                });
-                continue;
+            let Begun {
+                changes,
+                waiters,
+                closing,
+            } = self.store.with(|state, _| state.pending.begin());
+            let outcome = self.commit(changes).await;
+            if closing {
+                self.close().await;
+                self.end.last = Some((waiters, outcome));
+                return;
             }
-            let outcome = self.close(outcome).await;
-            let late = self.store.with(|state, _| {
-                state.bus.close();
-                state.pending.close()
-            });
-            for waiter in waiters.into_iter().chain(late) {
-                let _ = waiter.send(outcome.clone());
-            }
-            return;
+            answer(waiters, &outcome);
         }
     }
 
@@ -93,20 +97,17 @@ impl Engine {
         .await;
     }
 
-    /// Writes everything that is dirty by now; returns those who waited for it, and what to tell them.
-    async fn commit(&self) -> (Vec<super::pending::Waiter>, Result<(), Unsaved>) {
-        let (changes, waiters) = self.store.with(|state, _| state.pending.begin());
+    /// Writes what was dirty; what it could not write is dirty again.
+    async fn commit(&self, changes: Vec<(PeerId, Change)>) -> Result<(), Unsaved> {
         let mut rest = changes.into_iter();
         let (mut unwritten, mut error) = (Vec::new(), None);
         while error.is_none() {
-            let part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
+            let mut part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
             if part.is_empty() {
                 break;
             }
-            match self.commit_part(&part).await {
-                Ok(()) => self
-                    .store
-                    .with(|state, _| state.pending.committed(part.len())),
+            match self.commit_part(&mut part).await {
+                Ok(()) => self.store.with(|state, _| state.pending.committed(&part)),
                 Err(refused) => (unwritten, error) = (part, Some(Arc::new(refused))),
             }
         }
@@ -119,21 +120,20 @@ impl Engine {
             unsaved
         });
         let Some(error) = error else {
-            return (waiters, Ok(()));
+            return Ok(());
         };
         tracing::warn!(
             unsaved,
             error = &*error as &dyn std::error::Error,
             "could not save peers; nothing is lost, it will be tried again"
         );
-        let outcome = Unsaved {
+        Err(Unsaved {
             peers: unsaved,
             error,
-        };
-        (waiters, Err(outcome))
+        })
     }
 
-    async fn commit_part(&self, part: &[(PeerId, Change)]) -> Result<(), DatastoreError> {
+    async fn commit_part(&self, part: &mut [(PeerId, Change)]) -> Result<(), DatastoreError> {
         let work = async {
             let batch = self.batch(part).await?;
             if batch.is_empty() {
@@ -145,7 +145,7 @@ impl Engine {
         caught("commit", work).await
     }
 
-    async fn batch(&self, part: &[(PeerId, Change)]) -> Result<Batch, DatastoreError> {
+    async fn batch(&self, part: &mut [(PeerId, Change)]) -> Result<Batch, DatastoreError> {
         let mut batch = Batch::default();
         // First what goes, then what is written: the last operation of a key is the one that stands.
         for (peer, _) in part.iter().filter(|(_, change)| change.purge) {
@@ -162,16 +162,19 @@ impl Engine {
                 }
             }
         }
-        for page in part.chunks(PEERS_PER_LOCK) {
+        for page in part.chunks_mut(PEERS_PER_LOCK) {
             self.store.with(|state, _| {
                 let persist_hearsay = state.config.persist_hearsay();
                 for (peer, change) in page {
                     state.table.change(peer, |record| {
                         let b32 = key::b32(peer);
                         if persist_hearsay || record.class() > Class::Hearsay {
-                            encode(record, change, &b32, &mut batch);
+                            // What changed while it was hearsay was not written then.
+                            let late = !persist_hearsay && record.saved.is_empty();
+                            let whole = change.purge || late;
+                            encode(record, change, whole, &b32, &mut batch);
                         } else if !record.saved.is_empty() {
-                            take_back(record, &b32, &mut batch);
+                            take_back(record, change, &b32, &mut batch);
                         }
                     });
                 }
@@ -181,38 +184,53 @@ impl Engine {
     }
 
     /// Closes the datastore, whatever became of the last commit.
-    async fn close(&self, outcome: Result<(), Unsaved>) -> Result<(), Unsaved> {
-        let closed = caught("close", self.datastore.close()).await;
+    async fn close(&self) {
+        let closed = caught("close", async { self.datastore.close().await }).await;
         if let Err(error) = closed {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "could not close the datastore in order"
             );
         }
-        outcome
     }
 }
 
-impl Drop for Engine {
-    /// However the engine ends, nobody waits for it any longer.
+/// The end of the engine, however it comes.
+struct End {
+    store: Arc<Inner>,
+    /// Who waits for the shutdown, and what became of its commit.
+    last: Option<(Vec<Waiter>, Result<(), Unsaved>)>,
+}
+
+impl Drop for End {
     fn drop(&mut self) {
-        let waiters = self.store.with(|state, _| {
+        let ((late, _waker), unsaved) = self.store.with(|state, _| {
             state.bus.close();
-            state.pending.close()
+            (state.pending.close(), state.pending.unsaved())
         });
-        // Dropping them tells those who wait, which is their code.
-        drop(waiters);
         self.store.engine_ended();
+        // Without an answer, whoever waits learns that the store is closed.
+        let Some((waiters, outcome)) = self.last.take() else {
+            return;
+        };
+        answer(waiters, &outcome);
+        // Whoever asked after the last commit had begun may have asked for changes that it did not hold.
+        if outcome.is_err() || unsaved == 0 {
+            answer(late, &outcome);
+        }
     }
 }
 
-/// Writes what changed of a peer, as it is now.
-fn encode(record: &mut Record, change: &Change, b32: &str, batch: &mut Batch) {
-    let books = if change.purge {
-        Books::all()
-    } else {
-        change.books
-    };
+fn answer(waiters: Vec<Waiter>, outcome: &Result<(), Unsaved>) {
+    for waiter in waiters {
+        // Whoever asked may have given up.
+        let _ = waiter.send(outcome.clone());
+    }
+}
+
+/// Writes what changed of a peer, or the whole of it, as it is now.
+fn encode(record: &mut Record, change: &Change, whole: bool, b32: &str, batch: &mut Batch) {
+    let books = if whole { Books::all() } else { change.books };
     if books.contains(Books::ADDRESSES) {
         let value = codec::encode_addresses(record);
         write(record, Books::ADDRESSES, key::addresses(b32), value, batch);
@@ -225,7 +243,7 @@ fn encode(record: &mut Record, change: &Change, b32: &str, batch: &mut Batch) {
         let value = record.public_key.as_deref().map(codec::encode_public_key);
         write(record, Books::KEY, key::public_key(b32), value, batch);
     }
-    if change.purge {
+    if whole {
         for (name, value) in &record.metadata {
             record.saved.insert(Books::METADATA);
             batch.put(key::metadata(b32, name), value.clone());
@@ -257,17 +275,20 @@ fn write(record: &mut Record, book: Books, key: String, value: Option<Vec<u8>>, 
 }
 
 /// Takes back what was written of a peer that is not worth it any longer.
-fn take_back(record: &Record, b32: &str, batch: &mut Batch) {
+fn take_back(record: &mut Record, change: &mut Change, b32: &str, batch: &mut Batch) {
     batch.delete(key::addresses(b32));
     batch.delete(key::protocols(b32));
     batch.delete(key::public_key(b32));
-    for name in record.metadata.keys() {
+    for name in record.metadata.keys().chain(&change.metadata) {
         batch.delete(key::metadata(b32, name));
     }
+    record.saved = Books::empty();
+    // If this commit fails, the next one takes back what may still be there.
+    change.purge = true;
 }
 
 /// Runs a call of the datastore, and makes an error of its panic.
-async fn caught<T>(
+pub(crate) async fn caught<T>(
     operation: &'static str,
     work: impl Future<Output = Result<T, DatastoreError>>,
 ) -> Result<T, DatastoreError> {

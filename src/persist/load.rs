@@ -16,6 +16,7 @@ use crate::{
     datastore::{Datastore, DatastoreError},
     record::{Books, Class, Foreign, Record, check_metadata, check_protocols, inlined_key},
     refusal::Refusals,
+    seat::List,
     state::{Now, State},
 };
 
@@ -171,7 +172,18 @@ impl Loader {
                 protocols: Vec::new(),
             }));
         }
-        record.signed = stored.signed;
+        let max_record_len = config.max_signed_record_len().get();
+        match stored.signed {
+            Some(signed) if signed.envelope.len() > max_record_len => self.report.refused += 1,
+            signed => record.signed = signed.map(Box::new),
+        }
+        self.report.refused += stored.unreadable_tags;
+        for (name, tag) in stored.tags {
+            // One that has expired is loaded too, so that it is collected, and taken from the datastore.
+            let fits = record.tags.load(name, tag, config);
+            self.report.refused += usize::from(!fits);
+        }
+        record.latency = stored.latency;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -231,6 +243,8 @@ impl Loader {
                 known.epoch = record.epoch;
                 known.addresses = record.addresses;
                 known.signed = record.signed;
+                known.tags = record.tags;
+                known.latency = record.latency;
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.foreign {
@@ -247,7 +261,7 @@ impl Loader {
         if self.is_full() {
             self.report.left_on_disk += 1;
             let worth = (record.class(), record.last_heard());
-            match self.state.table.least_valuable() {
+            match self.state.table.least_valuable(List::ORDER) {
                 Some((class, victim)) if self.worth(class, &victim) < worth => {
                     self.state.table.remove(&victim);
                 }

@@ -14,7 +14,7 @@ pub(crate) mod key;
 mod load;
 mod pending;
 
-pub(crate) use engine::Engine;
+pub(crate) use engine::{Engine, caught};
 pub(crate) use load::load;
 pub(crate) use pending::{Pending, Unsaved};
 

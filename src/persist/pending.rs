@@ -1,7 +1,7 @@
 //! What is not saved yet, and when it is due. Lives under the store's lock; does nothing by itself.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     task::Waker,
     time::Duration,
@@ -54,6 +54,16 @@ pub(crate) struct Unsaved {
 /// Told when everything that was dirty at its call is written, or was tried.
 pub(crate) type Waiter = oneshot::Sender<Result<(), Unsaved>>;
 
+/// What one round of the engine is about.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) changes: Vec<(PeerId, Change)>,
+    /// Who waits for these changes to be written.
+    pub(crate) waiters: Vec<Waiter>,
+    /// Whether the datastore is to be closed afterwards.
+    pub(crate) closing: bool,
+}
+
 /// What the engine does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -77,8 +87,8 @@ pub(crate) struct Pending {
     hard: usize,
     /// Since when one of them does.
     oldest: Duration,
-    /// Peers in the commit that is under way.
-    in_flight: usize,
+    /// Peers in the commit that is under way, which may be dirty again.
+    in_flight: HashSet<PeerId>,
     last_commit: Option<Duration>,
     /// The pause that a failure made, and its end.
     pause: Option<(Duration, Duration)>,
@@ -86,6 +96,7 @@ pub(crate) struct Pending {
     closing: bool,
     closed: bool,
     written_after_close: bool,
+    told_of_writes_after_close: bool,
     engine: Option<Waker>,
     signal: bool,
 }
@@ -101,13 +112,14 @@ impl Pending {
             dirty: HashMap::new(),
             hard: 0,
             oldest: Duration::ZERO,
-            in_flight: 0,
+            in_flight: HashSet::new(),
             last_commit: None,
             pause: None,
             waiters: Vec::new(),
             closing: false,
             closed: false,
             written_after_close: false,
+            told_of_writes_after_close: false,
             engine: None,
             signal: false,
         }
@@ -182,10 +194,9 @@ impl Pending {
         }
     }
 
-    /// Whether something changed after the datastore was closed; says so once.
+    /// Whether something changed that the datastore did not get before it was closed; says so once.
     pub(crate) fn take_written_after_close(&mut self) -> bool {
-        // Stays true inside, so that the second time is no longer the first.
-        self.closed && std::mem::take(&mut self.written_after_close)
+        self.written_after_close && !std::mem::replace(&mut self.told_of_writes_after_close, true)
     }
 
     // --- asking --------------------------------------------------------------------------------------------
@@ -205,13 +216,10 @@ impl Pending {
         self.closed
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing
-    }
-
     /// Peers with changes that are not on disk for certain.
     pub(crate) fn unsaved(&self) -> usize {
-        self.dirty.len() + self.in_flight
+        let dirty = self.dirty.keys();
+        self.in_flight.len() + dirty.filter(|peer| !self.in_flight.contains(peer)).count()
     }
 
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
@@ -237,34 +245,37 @@ impl Pending {
         if self.hard == 0 {
             return Due::Idle;
         }
-        let mut at = self.oldest + self.max_delay;
-        if self.hard >= self.threshold {
-            at = at.min(
-                self.last_commit
-                    .map_or(now, |last| last + self.min_interval),
-            );
-        }
-        if let Some((_, end)) = self.pause {
-            at = at.max(end);
-        }
+        let by_age = self.oldest.saturating_add(self.max_delay);
+        let earliest = self.last_commit.map_or(Duration::ZERO, |last| {
+            last.saturating_add(self.min_interval)
+        });
+        let at = match self.pause {
+            // What failed is tried again, however few peers it is.
+            Some((_, end)) => end.max(earliest),
+            None if self.hard >= self.threshold => earliest.min(by_age),
+            None => by_age,
+        };
         if at <= now { Due::Commit } else { Due::At(at) }
     }
 
     /// Hands everything that is dirty to the engine, with those who wait for it. What changes from now on is
     /// for the next commit.
-    pub(crate) fn begin(&mut self) -> (Vec<(PeerId, Change)>, Vec<Waiter>) {
+    pub(crate) fn begin(&mut self) -> Begun {
         let dirty = std::mem::take(&mut self.dirty);
         self.hard = 0;
-        self.in_flight = dirty.len();
-        (
-            dirty.into_iter().collect(),
-            std::mem::take(&mut self.waiters),
-        )
+        self.in_flight = dirty.keys().copied().collect();
+        Begun {
+            changes: dirty.into_iter().collect(),
+            waiters: std::mem::take(&mut self.waiters),
+            closing: self.closing,
+        }
     }
 
-    /// So many peers of the commit under way are on disk.
-    pub(crate) fn committed(&mut self, peers: usize) {
-        self.in_flight = self.in_flight.saturating_sub(peers);
+    /// These peers of the commit under way are on disk.
+    pub(crate) fn committed(&mut self, part: &[(PeerId, Change)]) {
+        for (peer, _) in part {
+            self.in_flight.remove(peer);
+        }
     }
 
     /// The commit is over; what it did not write is dirty again. Returns how many peers are unsaved.
@@ -274,9 +285,11 @@ impl Pending {
         failed: bool,
         now: Duration,
     ) -> usize {
-        self.in_flight = 0;
+        self.in_flight = HashSet::new();
         self.last_commit = Some(now);
-        for (peer, change) in rest {
+        for (peer, mut change) in rest {
+            // Also what only rode along is tried again.
+            change.hard = true;
             self.add(peer, change, now);
         }
         self.pause = failed.then(|| {
@@ -288,11 +301,12 @@ impl Pending {
         self.unsaved()
     }
 
-    /// The datastore is closed: from now on changes stay in memory. Returns those who still wait.
-    pub(crate) fn close(&mut self) -> Vec<Waiter> {
+    /// The datastore is closed: from now on changes stay in memory. Returns those who still wait, and whom there
+    /// is no need to wake any longer, for the caller to drop without the lock.
+    pub(crate) fn close(&mut self) -> (Vec<Waiter>, Option<Waker>) {
         self.closed = true;
-        self.engine = None;
-        std::mem::take(&mut self.waiters)
+        self.written_after_close |= !self.dirty.is_empty();
+        (std::mem::take(&mut self.waiters), self.engine.take())
     }
 }
 
@@ -359,7 +373,7 @@ mod tests {
             );
         }
         assert_eq!(pending.due(SECOND * 1_000_000), Due::Idle);
-        assert_eq!(pending.begin().0.len(), 100);
+        assert_eq!(pending.begin().changes.len(), 100);
     }
 
     #[test]
@@ -370,7 +384,7 @@ mod tests {
             (0..5).for_each(|_| {
                 mark(&mut pending, now);
             });
-            let (rest, _) = pending.begin();
+            let rest = pending.begin().changes;
             pending.end(rest, true, now);
             // The longest pause is longer than the maximum delay, and still the retry waits for it.
             assert_eq!(pending.due(now), Due::At(now + SECOND * pause));
@@ -401,7 +415,6 @@ mod tests {
         pending.purge(peer, SECOND);
         pending.mark(peer, Books::ADDRESSES, Books::empty(), Vec::new(), SECOND);
         pending.forget(&peer);
-        let (changes, _) = pending.begin();
-        assert!(changes[0].1.purge);
+        assert!(pending.begin().changes[0].1.purge);
     }
 }

@@ -72,14 +72,27 @@ impl Record {
         delta: &mut Delta,
     ) {
         let limit = rules.config.max_addresses_per_peer().get();
-        let mut complete: Vec<Multiaddr> = Vec::with_capacity(told.len().min(limit));
+        // Of a list that is too long the known ones are kept first: identify tells it in an order of chance, and
+        // the book must not flap between two parts of it.
+        let (mut complete, mut newcomers) = (Vec::new(), Vec::new());
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
-            if complete.contains(&address) {
+            let part = match self.find(&address) {
+                Some(_) => &mut complete,
+                None => &mut newcomers,
+            };
+            if part.contains(&address) {
                 continue;
             }
+            if part.len() < limit {
+                part.push(address);
+            } else {
+                delta.refuse(Refused::TooManyAddresses);
+            }
+        }
+        for address in newcomers {
             if complete.len() < limit {
                 complete.push(address);
             } else {
@@ -114,6 +127,7 @@ impl Record {
         for entry in gone.drain(..) {
             self.drop_entry(entry, until, delta);
         }
+        self.withdraw_signed(rules);
         self.add_addresses(&complete, source, rules, delta);
     }
 
@@ -148,6 +162,7 @@ impl Record {
         if self.signed.take().is_some() {
             delta.save |= Books::ADDRESSES;
         }
+        self.withdrawn = None;
         self.addresses.clear();
         self.dropped.clear();
     }
@@ -251,6 +266,7 @@ impl Record {
 
     fn dial_succeeded(&mut self, address: Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
         self.dropped.retain(|(dropped, _)| *dropped != address);
+        self.first_proven.get_or_insert(rules.now);
         let now = self.step(rules.now);
         let epoch = self.epoch;
         let Some(entry) = self.find(&address) else {
@@ -349,6 +365,18 @@ impl Record {
         (history.success, history.last_heard) = (now, now);
     }
 
+    /// What is in use was good until now: noted before the store closes, and used to find the last peers again.
+    pub(crate) fn touch_in_use(&mut self, rules: Rules<'_>, delta: &mut Delta) {
+        let now = self.step(rules.now);
+        for entry in &mut self.addresses {
+            let history = &mut entry.history;
+            if history.flags.contains(Flags::IN_USE) && history.success != now {
+                (history.success, history.last_heard) = (now, now);
+                delta.save_later |= Books::ADDRESSES;
+            }
+        }
+    }
+
     /// No transport of this run speaks the address.
     pub(crate) fn dial_unsupported(
         &mut self,
@@ -393,7 +421,7 @@ impl Record {
             .position(|entry| entry.address == *address)
     }
 
-    fn normalise(
+    pub(super) fn normalise(
         &self,
         address: &Multiaddr,
         rules: Rules<'_>,
@@ -432,7 +460,7 @@ impl Record {
     }
 
     /// Notes that `sources` told an address, if it is known.
-    fn hear(
+    pub(super) fn hear(
         &mut self,
         address: &Multiaddr,
         sources: Sources,

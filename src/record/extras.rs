@@ -2,15 +2,19 @@
 
 use libp2p_identity::{PeerId, PublicKey};
 
-use super::{Books, Delta, Record, Rules, inlined_key};
+use super::{Books, Delta, Record, Rules, is_inlined};
 use crate::{config::Config, refusal::Refused};
 
 impl Record {
     /// Takes the public key that belongs to the peer id, unless the id contains it anyway.
     pub(crate) fn set_public_key(&mut self, key: &PublicKey, delta: &mut Delta) {
+        // Identify tells the same key each time: what is kept has been checked.
+        if self.public_key.as_deref() == Some(key) {
+            return;
+        }
         if PeerId::from_public_key(key) != self.id {
             delta.refuse(Refused::KeyMismatch);
-        } else if self.public_key.is_none() && inlined_key(&self.id).is_none() {
+        } else if self.public_key.is_none() && !is_inlined(&self.id) {
             self.public_key = Some(Box::new(key.clone()));
             delta.change(Books::KEY);
         }

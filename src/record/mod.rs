@@ -5,42 +5,55 @@
 
 mod addresses;
 mod extras;
+mod latency;
 mod protocols;
+mod signed;
+mod tags;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::RandomState,
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bitflags::bitflags;
-use libp2p_core::Multiaddr;
+use libp2p_core::{Multiaddr, multihash::Multihash};
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
 use crate::{
     address::{AddressInfo, Entry, Sources, Standing, with_peer},
+    bootstrap::Candidate,
     clock::Timestamp,
     config::Config,
+    group::{Group, Site},
     history::{Epoch, Flags},
-    peer::{Peer, SignedRecord},
+    peer::Peer,
     quality::{self, Model},
     refusal::{Refusals, Refused},
+    signed::SignedRecord,
 };
 
 pub(crate) use addresses::Outcome;
 pub(crate) use extras::check_metadata;
+pub(crate) use latency::Latency;
 pub(crate) use protocols::check_protocols;
+pub(crate) use signed::Verdict;
+pub(crate) use tags::{KeptTag, Tags};
 
 bitflags! {
-    /// Some of the four books.
+    /// Some of the books. Only the first four have values of their own on disk: tags and latency stand in that
+    /// of the addresses.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub(crate) struct Books: u8 {
         const ADDRESSES = 1;
         const PROTOCOLS = 1 << 1;
         const KEY = 1 << 2;
         const METADATA = 1 << 3;
+        const TAGS = 1 << 4;
+        const LATENCY = 1 << 5;
     }
 }
 
@@ -194,13 +207,19 @@ pub(crate) struct Record {
     /// The moment from which the times of the addresses count.
     pub(crate) epoch: Epoch,
     pub(crate) addresses: Vec<Entry>,
+    /// When a dial to the peer first succeeded.
+    pub(crate) first_proven: Option<Timestamp>,
     /// In the order in which they were told.
     pub(crate) protocols: Vec<StreamProtocol>,
     /// Only a key that the peer id does not contain.
     pub(crate) public_key: Option<Box<PublicKey>>,
     pub(crate) metadata: BTreeMap<String, Vec<u8>>,
-    /// The latest signed peer record, as it was loaded.
-    pub(crate) signed: Option<SignedRecord>,
+    pub(crate) tags: Tags,
+    pub(crate) latency: Option<Latency>,
+    /// The latest signed peer record, while one of its addresses is there.
+    pub(crate) signed: Option<Box<SignedRecord>>,
+    /// By its hash, the one that was held until the peer dropped all of its addresses.
+    withdrawn: Option<NonZeroU64>,
     /// Addresses that the peer or the user took away, or where somebody else answered: until when hearsay alone does
     /// not bring them back.
     dropped: Vec<(Multiaddr, Timestamp)>,
@@ -208,6 +227,10 @@ pub(crate) struct Record {
     /// Books of which something may stand in the datastore.
     pub(crate) saved: Books,
     pub(crate) connected: bool,
+    /// Connected, and only by connections that came in.
+    pub(crate) accepted: bool,
+    /// From where the peer came when it last told of itself.
+    pub(crate) source: Option<Site>,
     /// When the content of the two books last changed: stores can be merged by it.
     pub(crate) addresses_changed: Timestamp,
     pub(crate) protocols_changed: Timestamp,
@@ -219,14 +242,20 @@ impl Record {
             id,
             epoch: Epoch::for_time(now),
             addresses: Vec::new(),
+            first_proven: None,
             protocols: Vec::new(),
             public_key: None,
             metadata: BTreeMap::new(),
+            tags: Tags::default(),
+            latency: None,
             signed: None,
+            withdrawn: None,
             dropped: Vec::new(),
             foreign: None,
             saved: Books::empty(),
             connected: false,
+            accepted: false,
+            source: None,
             addresses_changed: Timestamp::default(),
             protocols_changed: Timestamp::default(),
         }
@@ -238,12 +267,16 @@ impl Record {
             && self.protocols.is_empty()
             && self.public_key.is_none()
             && self.metadata.is_empty()
+            && self.tags.is_empty()
             && self.foreign.is_none()
     }
 
-    /// Notes when the changed books changed.
+    /// Notes when the changed books changed, tags with the addresses as on disk.
     pub(crate) fn stamp(&mut self, changed: Books, now: Timestamp) {
         if changed.contains(Books::ADDRESSES) {
+            self.release_signed();
+        }
+        if changed.intersects(Books::ADDRESSES | Books::TAGS) {
             self.addresses_changed = now;
         }
         if changed.contains(Books::PROTOCOLS) {
@@ -261,7 +294,7 @@ impl Record {
             Class::Pinned
         } else if self.connected {
             Class::Connected
-        } else if sources.contains(Sources::DIALLED) || self.has_user_metadata() {
+        } else if sources.contains(Sources::DIALLED) || self.is_cared_for() {
             Class::Proven
         } else if sources.intersects(Sources::SELF_TOLD) {
             Class::SelfTold
@@ -294,21 +327,29 @@ impl Record {
         let addresses = self.addresses.iter();
         let next = addresses
             .filter_map(|entry| rules.expires(entry, self.epoch))
+            .chain(self.tags.next_expiry())
             .min();
         next.or_else(|| self.expires(rules))
     }
 
     /// When the whole peer is forgotten if nothing more is heard of it: with its last address, and when it has none,
     /// as long after the last word of it as what it told of itself. `None` for never: it is pinned, connected, or
-    /// the user gave it metadata.
+    /// the user gave it metadata or a tag. A tag with a time to live keeps it for that time.
     pub(crate) fn expires(&self, rules: Rules<'_>) -> Option<Timestamp> {
         if self.connected || self.has_user_metadata() {
             return None;
         }
+        let mut last = self.tags.last_expiry()?;
         if self.addresses.is_empty() {
-            return Some(self.last_heard().after(rules.config.self_told_lifetime()));
+            let only_tags = self.protocols.is_empty()
+                && self.public_key.is_none()
+                && self.metadata.is_empty()
+                && self.foreign.is_none();
+            if !only_tags || self.tags.is_empty() {
+                last = last.max(self.last_heard().after(rules.config.self_told_lifetime()));
+            }
+            return Some(last);
         }
-        let mut last = Timestamp::default();
         for entry in &self.addresses {
             last = last.max(rules.expires(entry, self.epoch)?);
         }
@@ -317,6 +358,11 @@ impl Record {
 
     pub(crate) fn has_expired(&self, rules: Rules<'_>) -> bool {
         self.expires(rules).is_some_and(|at| at <= rules.now)
+    }
+
+    /// Whether the application marked the peer as one that it cares for.
+    fn is_cared_for(&self) -> bool {
+        !self.tags.is_empty() || self.has_user_metadata()
     }
 
     fn has_user_metadata(&self) -> bool {
@@ -355,12 +401,8 @@ impl Record {
     /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one whose
     /// back-off ends first: somebody wants this dial.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
-        let blocked = |entry: &&Entry| {
-            entry.history.flags.contains(Flags::UNSUPPORTED)
-                || (rules.is_blocked(entry, self.epoch) && !entry.is_pinned())
-        };
         let mut ranked = self.ranked(rules);
-        ranked.retain(|entry| !blocked(entry));
+        ranked.retain(|entry| self.may_be_dialled(entry, rules));
         // What the user pinned is taken for what the peer itself says.
         let tier = |entry: &Entry| match rules.standing(entry, self.epoch) {
             Standing::Hearsay if entry.is_pinned() => Standing::SelfTold,
@@ -419,6 +461,39 @@ impl Record {
         }
     }
 
+    /// What the peer is worth as one to dial after a restart: its best address that is not left alone now.
+    pub(crate) fn candidate(&self, rules: Rules<'_>) -> Option<Candidate<Group>> {
+        let ranked = self.ranked(rules);
+        let mut ranked = ranked.into_iter();
+        let best =
+            ranked.find(|entry| self.may_be_dialled(entry, rules) && !entry.is_inbound_only())?;
+        let proven = rules.standing(best, self.epoch) == Standing::Proven;
+        Some(Candidate {
+            peer: self.id,
+            group: Group::of(&best.address),
+            proven,
+            first_proven: self.first_proven.filter(|_| proven),
+            last_success: self.epoch.time(best.history.success),
+            confidence: rules.confidence(best, self.epoch),
+        })
+    }
+
+    /// Its best unproven address, if there is none that is proven: what a feeler would try.
+    pub(crate) fn feeler(&self, rules: Rules<'_>) -> Option<Multiaddr> {
+        if self.connected {
+            return None;
+        }
+        let ranked = self.ranked(rules);
+        let best = *ranked.first()?;
+        let tell = [Standing::Hearsay, Standing::SelfTold].contains(&rules.standing(best, self.epoch));
+        (tell && self.may_be_dialled(best, rules)).then(|| best.address.clone())
+    }
+
+    fn may_be_dialled(&self, entry: &Entry, rules: Rules<'_>) -> bool {
+        !entry.history.flags.contains(Flags::UNSUPPORTED)
+            && (entry.is_pinned() || !rules.is_blocked(entry, self.epoch))
+    }
+
     pub(crate) fn public_key(&self) -> Option<PublicKey> {
         match &self.public_key {
             Some(key) => Some((**key).clone()),
@@ -433,7 +508,9 @@ impl Record {
             protocols: self.protocols.clone(),
             public_key: self.public_key(),
             metadata: self.metadata.clone(),
-            signed_record: self.signed.clone(),
+            tags: self.tags.view(rules.now),
+            latency: self.latency.map(Latency::mean),
+            signed_record: self.signed_record(rules).cloned(),
             connected: self.connected,
         }
     }
@@ -446,14 +523,20 @@ impl Record {
 
 /// The public key that a peer id contains, as those of ed25519 and secp256k1 keys do.
 pub(crate) fn inlined_key(id: &PeerId) -> Option<PublicKey> {
-    // The multihash code of the identity "hash".
-    const IDENTITY: u64 = 0;
-    let hash = libp2p_core::multihash::Multihash::from(*id);
-    if hash.code() != IDENTITY {
+    if !is_inlined(id) {
         return None;
     }
+    let hash = Multihash::from(*id);
     let key = PublicKey::try_decode_protobuf(hash.digest()).ok()?;
     (PeerId::from_public_key(&key) == *id).then_some(key)
+}
+
+/// Whether a peer id is made of a key itself, not of its hash. Decoding that key costs microseconds, as a point
+/// on a curve is computed; this costs nothing.
+pub(crate) fn is_inlined(id: &PeerId) -> bool {
+    // The multihash code of the identity "hash".
+    const IDENTITY: u64 = 0;
+    Multihash::from(*id).code() == IDENTITY
 }
 
 /// A list for an event.
