@@ -457,13 +457,6 @@ impl NetworkBehaviour for PeerStoreBehaviour {
     }
 }
 
-/// The system's error in a text like `No route to host (os error 113)`.
-fn os_error(text: &str) -> Option<io::Error> {
-    let (_, code) = text.rsplit_once("(os error ")?;
-    let (code, _) = code.split_once(')')?;
-    Some(io::Error::from_raw_os_error(code.parse().ok()?))
-}
-
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this
 /// connection, whichever behaviour asks for it (identify does), and reports each change of it as a whole.
 #[derive(Debug, Default)]

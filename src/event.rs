@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    mem,
+    fmt, mem,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
@@ -137,7 +137,7 @@ impl Event {
     }
 }
 
-/// What made the store change.
+/// What made the store change. Its text is its name in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -157,6 +157,21 @@ pub enum Cause {
     Evicted,
     /// It was loaded: the backlog of [`PeerStore::watch`](crate::PeerStore::watch).
     Datastore,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cause::Identify => "identify",
+            Cause::Dial => "dial",
+            Cause::Inbound => "inbound",
+            Cause::Discovery => "discovery",
+            Cause::User => "user",
+            Cause::Expired => "expired",
+            Cause::Evicted => "evicted",
+            Cause::Datastore => "datastore",
+        })
+    }
 }
 
 /// A stream of [`Event`]s, from [`PeerStore::subscribe`](crate::PeerStore::subscribe) or

@@ -51,9 +51,10 @@ macro_rules! rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Changed {
-    /// Whether the store is different from before.
+    /// Whether what the store answers is different from before: that which is an event.
     pub changed: bool,
-    /// How many items were refused; [`PeerStore::refusals`](crate::PeerStore::refusals) counts the reasons.
+    /// How many items were refused; [`PeerStore::refusals`](crate::PeerStore::refusals) counts the reasons. A call
+    /// that is refused as a whole (the local peer, a full store, an ignored peer) counts as one.
     pub refused: usize,
 }
 

@@ -56,7 +56,8 @@ struct Loader {
     state: State,
     report: LoadReport,
     now: Now,
-    /// A book other than the addresses was skipped, because its peer is not known and the store is full.
+    /// A book other than the addresses was skipped, because its peer is not known (any longer) and the store is
+    /// full.
     skipped: bool,
     /// After that, a peer was taken in, so that it may have been one of its books.
     incomplete: bool,
@@ -138,30 +139,29 @@ impl Loader {
         let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
             match bare(&peer, &entry.address, max_len) {
-                Ok(Some(address)) if record.addresses.iter().all(|e| e.address != address) => {
-                    entry.address = address;
-                    record.addresses.push(entry);
-                }
-                Ok(_) => {}
+                Ok(Some(address)) => match record.find(&address) {
+                    // Another program may have stored it with `/p2p/<peer>` and without.
+                    Some(known) => known.history.sources |= entry.history.sources,
+                    None => {
+                        entry.address = address;
+                        record.addresses.push(entry);
+                    }
+                },
+                Ok(None) => {}
                 Err(_) => self.report.refused += 1,
             }
         }
         if record.addresses.len() > limit {
             self.report.refused += record.addresses.len() - limit;
-            let best: Vec<_> = record
-                .ranked(self.state.rules(self.now))
-                .into_iter()
-                .take(limit)
-                .cloned()
-                .collect();
-            record.addresses = best;
+            let mut best = record.ranked(self.state.rules(self.now));
+            best.sort_by_key(|entry| !entry.is_pinned());
+            record.addresses = best.into_iter().take(limit).cloned().collect();
         }
-        let unreadable: Vec<_> = stored
-            .unreadable
-            .into_iter()
-            .filter(|(_, message)| message.len() <= 2 * max_len)
-            .take(limit)
-            .collect();
+        let mut unreadable = stored.unreadable;
+        let all = unreadable.len();
+        unreadable.retain(|(_, message)| message.len() <= 2 * max_len);
+        unreadable.truncate(limit);
+        self.report.refused += all - unreadable.len();
         self.report.unreadable_addresses += unreadable.len();
         let in_addresses = stored.in_addresses;
         if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {
@@ -259,17 +259,30 @@ impl Loader {
             return;
         }
         if self.is_full() {
-            self.report.left_on_disk += 1;
             let worth = (record.class(), record.last_heard());
             match self.state.table.least_valuable(List::ORDER) {
                 Some((class, victim)) if self.worth(class, &victim) < worth => {
-                    self.state.table.remove(&victim);
+                    self.leave_on_disk(&victim);
                 }
-                _ => return,
+                _ => {
+                    self.report.left_on_disk += 1;
+                    return;
+                }
             }
         }
         self.incomplete |= self.skipped;
         self.state.table.insert(record);
+    }
+
+    /// Takes a peer out again, for the sake of one that is worth more.
+    fn leave_on_disk(&mut self, victim: &PeerId) {
+        let Some(record) = self.state.table.remove(victim) else {
+            return;
+        };
+        // Peers are counted by their addresses: those of this one may be still to come, and it with them.
+        let has_addresses = record.saved.contains(Books::ADDRESSES);
+        self.report.left_on_disk += usize::from(has_addresses);
+        self.skipped |= record.saved != Books::ADDRESSES;
     }
 
     /// Adds another book to a peer; makes the peer only while there is room.

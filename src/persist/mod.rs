@@ -34,8 +34,9 @@ pub struct LoadReport {
     pub undecodable: usize,
     /// Entries about the local peer, which is never stored.
     pub local: usize,
-    /// Addresses, protocols and metadata values beyond the limits of [`Config`](crate::Config), or not fit
-    /// for it. A later write of the book they belong to drops addresses and protocols among them.
+    /// Addresses (unreadable ones included), protocols and metadata values beyond the limits of
+    /// [`Config`](crate::Config), or not fit for it. A later write of the book they belong to drops addresses and
+    /// protocols among them.
     pub refused: usize,
     /// Addresses that this version cannot parse. They are kept as bytes and written back.
     pub unreadable_addresses: usize,

@@ -409,7 +409,7 @@ impl Record {
         }
     }
 
-    fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
+    pub(crate) fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
         self.addresses
             .iter_mut()
             .find(|entry| entry.address == *address)

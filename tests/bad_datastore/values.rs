@@ -1,0 +1,290 @@
+//! Values that are not what stands under their key.
+
+use libp2p::PeerId;
+use libp2p_peerstore::MemoryDatastore;
+
+use crate::{
+    all_of, get, put, rsa_keys, sound, sound_peer,
+    support::{Hand, addr, addrs_key, keys_key, keys_of, metadata_key, protos_key},
+    wire::{self, bytes_field, js_address, varint_field},
+};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+#[test]
+fn a_value_that_is_cut_short_spoils_nothing_else() {
+    let (peer, whole) = sound_peer();
+    let mut hand = Hand::default();
+    let known = hand.open(whole.clone()).get(&peer).unwrap();
+    for key in [addrs_key(&peer), protos_key(&peer), keys_key(&peer)] {
+        let value = get(&whole, &key).unwrap();
+        for len in 0..value.len() {
+            let memory = MemoryDatastore::default();
+            let witness = PeerId::random();
+            put(&memory, protos_key(&witness), &bytes_field(1, b"/witness"));
+            for (other, value) in whole.entries() {
+                put(&memory, other, &value);
+            }
+            put(&memory, &key, &value[..len]);
+            let before = memory.entries();
+            let store = hand.open(memory.clone());
+
+            let is_key = key == keys_key(&peer);
+            let is_cut = is_key || wire::try_fields(&value[..len]).is_none();
+            let mut report = sound(2, 5);
+            report.undecodable = usize::from(is_cut);
+            assert_eq!(store.load_report(), report, "{key} cut to {len} bytes");
+            assert_eq!(store.protocols().get(&witness).unwrap().len(), 1);
+            let left = store.get(&peer).unwrap();
+            if key != addrs_key(&peer) {
+                assert_eq!(left.addresses, known.addresses);
+            }
+            if key != protos_key(&peer) {
+                assert_eq!(left.protocols, known.protocols);
+            }
+            assert_eq!(left.public_key.is_none(), is_key);
+            assert_eq!(left.metadata, known.metadata);
+            hand.shutdown(store);
+            assert_eq!(memory.entries(), before);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_left_until_its_book_is_written() {
+    let (peer, memory) = sound_peer();
+    for key in [addrs_key(&peer), protos_key(&peer), keys_key(&peer)] {
+        put(&memory, key, &[0xff; 3]);
+    }
+    let mut hand = Hand::default();
+    let store = hand.open(memory.clone());
+    let mut report = sound(1, 4);
+    report.undecodable = 3;
+    assert_eq!(store.load_report(), report);
+
+    store.metadata().set(peer, "note", "y").unwrap();
+    hand.flush(&store);
+    for key in [addrs_key(&peer), protos_key(&peer), keys_key(&peer)] {
+        assert_eq!(get(&memory, key), Some(vec![0xff; 3]));
+    }
+    store.addresses().add(peer, [addr(1)]);
+    store.protocols().add(peer, ["/p"]);
+    store.keys().set(peer, rsa_keys().remove(0)).unwrap();
+    hand.flush(&store);
+    let again = hand.open(memory.clone());
+    assert_eq!(again.load_report(), sound(1, 4));
+    assert_eq!(
+        all_of(&again.get(&peer).unwrap()),
+        all_of(&store.get(&peer).unwrap())
+    );
+}
+
+#[test]
+fn a_peer_of_which_nothing_can_be_decoded_is_not_known_and_can_be_deleted() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let (bad, written, deleted) = (PeerId::random(), PeerId::random(), PeerId::random());
+    for peer in [bad, written, deleted] {
+        put(&memory, addrs_key(&peer), &[0xff]);
+        put(&memory, protos_key(&peer), &[0xff]);
+    }
+    let store = hand.open(memory.clone());
+    let mut report = sound(0, 6);
+    report.undecodable = 6;
+    assert_eq!(store.load_report(), report);
+    assert!(store.is_empty());
+
+    store.addresses().add(written, [addr(1)]);
+    assert!(!store.delete(&deleted));
+    hand.shutdown(store);
+    let kept = [addrs_key(&bad), protos_key(&bad), protos_key(&written)];
+    for key in kept {
+        assert_eq!(get(&memory, key), Some(vec![0xff]));
+    }
+    assert_eq!(memory.len(), 4);
+    assert_eq!(hand.open(memory).peer_ids(), [written]);
+}
+
+#[test]
+fn the_key_of_another_peer_is_not_taken() {
+    let mut hand = Hand::default();
+    let memory = MemoryDatastore::default();
+    let keys = rsa_keys();
+    let [honest, victim] = [0, 1].map(|n| PeerId::from(keys[n].clone()));
+    for peer in [honest, victim] {
+        put(&memory, keys_key(&peer), &keys[0].encode_protobuf());
+    }
+    // An inline key has no entry; one that stands there must at least be the right one.
+    let inline = libp2p::identity::Keypair::generate_ed25519().public();
+    let inline_id = PeerId::from(inline.clone());
+    put(&memory, keys_key(&inline_id), &inline.encode_protobuf());
+    let store = hand.open(memory.clone());
+    let mut report = sound(1, 3);
+    report.undecodable = 1;
+    assert_eq!(store.load_report(), report);
+    assert_eq!(store.keys().get(&honest), Some(keys[0].clone()));
+    assert_eq!(store.keys().get(&victim), None);
+    assert_eq!(store.keys().get(&inline_id), Some(inline));
+    assert_eq!(memory.len(), 3);
+}
+
+#[test]
+fn a_value_of_more_than_a_mebibyte_is_not_decoded() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let padded = |len: usize, first: &[u8]| {
+        let mut value = first.to_vec();
+        let mut padding = len - value.len() - 2;
+        loop {
+            let field = bytes_field(100, &vec![0; padding]);
+            if value.len() + field.len() <= len {
+                value.extend(field);
+                break;
+            }
+            padding -= 1;
+        }
+        assert_eq!(value.len(), len);
+        value
+    };
+    let address = bytes_field(1, &js_address(addr(1).as_ref(), false));
+    let (fits, too_large) = (PeerId::random(), PeerId::random());
+    put(&memory, addrs_key(&fits), &padded(MEBIBYTE, &address));
+    put(
+        &memory,
+        addrs_key(&too_large),
+        &padded(MEBIBYTE + 1, &address),
+    );
+    let protocols = padded(MEBIBYTE + 1, &bytes_field(1, b"/p"));
+    put(&memory, protos_key(&fits), &protocols);
+    put(&memory, keys_key(&fits), &vec![0; 2 * MEBIBYTE]);
+    put(&memory, metadata_key(&fits, "note"), &vec![0; 2 * MEBIBYTE]);
+    let before = memory.entries();
+    let store = hand.open(memory.clone());
+    let mut report = sound(1, 5);
+    (report.undecodable, report.refused) = (3, 1);
+    assert_eq!(store.load_report(), report);
+    assert_eq!(store.addresses().get(&fits).unwrap(), [addr(1)]);
+    hand.flush(&store);
+    assert!(memory.entries() == before);
+    store.delete(&fits);
+    hand.shutdown(store);
+    assert_eq!(keys_of(&memory), [addrs_key(&too_large)]);
+}
+
+#[test]
+fn addresses_of_other_peers_and_of_nobody_are_refused() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let (peer, other) = (PeerId::random(), PeerId::random());
+    let own = addr(1).with_p2p(peer).unwrap();
+    let foreign = addr(2).with_p2p(other).unwrap();
+    let nowhere: libp2p::Multiaddr = libp2p::multiaddr::Protocol::P2p(peer).into();
+    let mut value = Vec::new();
+    for address in [&own, &foreign, &nowhere] {
+        value.extend(bytes_field(1, &js_address(address.as_ref(), false)));
+    }
+    put(&memory, addrs_key(&peer), &value);
+    let store = hand.open(memory);
+    let mut report = sound(1, 1);
+    report.refused = 1;
+    assert_eq!(store.load_report(), report);
+    assert_eq!(store.addresses().get(&peer).unwrap(), [addr(1)]);
+}
+
+/// js-libp2p stored both forms of an address side by side; that one of them is certified must not get lost.
+#[test]
+fn one_address_in_two_forms_is_loaded_once_and_certified_wins() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    for certified_first in [true, false] {
+        let peer = PeerId::random();
+        let long = addr(1).with_p2p(peer).unwrap();
+        let mut value = bytes_field(1, &js_address(addr(1).as_ref(), certified_first));
+        value.extend(bytes_field(1, &js_address(long.as_ref(), !certified_first)));
+        put(&memory, addrs_key(&peer), &value);
+        let store = hand.open(memory.clone());
+        let infos = store.addresses().infos(&peer).unwrap();
+        assert_eq!(infos.len(), 1);
+        assert!(infos[0].is_certified());
+    }
+}
+
+#[test]
+fn an_entry_that_says_nothing_makes_no_peer() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let (empty, dated) = (PeerId::random(), PeerId::random());
+    // js-libp2p writes an empty file for a peer without protocols.
+    put(&memory, protos_key(&empty), b"");
+    put(&memory, addrs_key(&empty), b"");
+    let format = [varint_field(1, 1), varint_field(2, 1)].concat();
+    put(&memory, addrs_key(&dated), &bytes_field(16, &format));
+    put(&memory, protos_key(&dated), &bytes_field(16, &format));
+    let store = hand.open(memory.clone());
+    assert_eq!(store.load_report(), sound(0, 4));
+    assert_eq!(memory.len(), 4);
+}
+
+#[test]
+fn more_unreadable_addresses_than_the_limit_are_counted_as_refused() {
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let peer = PeerId::random();
+    let mut value = Vec::new();
+    for n in 0..10 {
+        value.extend(bytes_field(1, &js_address(&[0xff, 0xff, 0x03, n], false)));
+    }
+    // One that is too long to be kept.
+    let long = [&[0xff, 0xff, 0x03][..], &[7; 5_000]].concat();
+    value.extend(bytes_field(17, &js_address(&long, false)));
+    put(&memory, addrs_key(&peer), &value);
+    let four = 4.try_into().unwrap();
+    let store = hand.open_with(memory, |config| config.with_max_addresses_per_peer(four));
+    let report = store.load_report();
+    assert_eq!((report.peers, report.undecodable), (1, 0));
+    assert_eq!((report.unreadable_addresses, report.refused), (4, 7));
+}
+
+/// Bytes that nobody wrote on purpose: whatever they are taken for, nothing panics and the witness is loaded.
+#[test]
+fn random_bytes_are_survived() {
+    let mut hand = Hand::default();
+    let mut seed: u64 = 1;
+    let mut random = move || {
+        // Knuth's generator: the same bytes in every run.
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as u8
+    };
+    let (peer, whole) = sound_peer();
+    for round in 0..300 {
+        let memory = MemoryDatastore::default();
+        let witness = PeerId::random();
+        put(&memory, protos_key(&witness), &bytes_field(1, b"/witness"));
+        for (key, mut value) in whole.entries() {
+            if round % 2 == 0 {
+                value = (0..random()).map(|_| random()).collect();
+            } else {
+                // Nearly right is worse than quite wrong.
+                for _ in 0..3 {
+                    let at = usize::from(random()) % value.len();
+                    value[at] = random();
+                }
+            }
+            put(&memory, key, &value);
+        }
+        let before = memory.entries();
+        let store = hand.open(memory.clone());
+        let report = store.load_report();
+        assert_eq!((report.entries, report.foreign), (5, 0));
+        assert_eq!(store.protocols().get(&witness).unwrap().len(), 1);
+        hand.flush(&store);
+        assert_eq!(memory.entries(), before);
+        // What was made of them can be written and read again.
+        store.addresses().add(peer, [addr(9)]);
+        store.protocols().add(peer, ["/again"]);
+        hand.shutdown(store);
+        let store = hand.open(memory);
+        assert!(store.addresses().get(&peer).unwrap().contains(&addr(9)));
+        let undecodable = store.load_report().undecodable;
+        assert!(
+            undecodable <= 1,
+            "only the key may still be wrong: {undecodable}"
+        );
+    }
+}
