@@ -31,6 +31,7 @@ use crate::{
     network::Scope,
     record::{Delta, Outcome, Record, Rules},
     redial::{Feelers, Redial},
+    refusal::Refused,
     state::By,
     store::{Inner, PeerStore},
 };
@@ -126,7 +127,7 @@ impl PeerStoreBehaviour {
         let inner = self.store.inner();
         inner.with(|state, now| {
             // First who is connected, so that a peer that becomes known by this is known as connected.
-            state.connection_opened(peer, remote.clone());
+            state.connection_opened(peer, event.endpoint, now);
             for address in event.failed_addresses {
                 // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
                 if Scope::of(address) == Scope::of(remote) {
@@ -161,6 +162,11 @@ impl PeerStoreBehaviour {
     }
 
     fn address_change(&self, event: AddressChange<'_>) {
+        let old = event.old.get_remote_address();
+        let new = event.new.get_remote_address();
+        self.store
+            .inner()
+            .with(|state, now| state.connection_moved(event.peer_id, old, new, now));
         match event.new {
             ConnectedPoint::Dialer {
                 address,
@@ -168,10 +174,7 @@ impl PeerStoreBehaviour {
                 ..
             } => {
                 // The peer moved there by itself: nobody has dialled it.
-                let told = std::slice::from_ref(address);
-                self.edit(event.peer_id, Cause::Dial, |record, rules, delta| {
-                    record.add_addresses(told, Sources::DISCOVERY, rules, delta);
-                });
+                self.heard_of(event.peer_id, Cause::Dial, Sources::DISCOVERY, address);
             }
             ConnectedPoint::Dialer { address, .. } => self.seen_inbound(event.peer_id, address),
             ConnectedPoint::Listener { send_back_addr, .. } => {
@@ -181,8 +184,22 @@ impl PeerStoreBehaviour {
     }
 
     fn seen_inbound(&self, peer: PeerId, address: &Multiaddr) {
+        let told = std::slice::from_ref(address);
+        let (admitted, filtered) = self.store.inner().config().filtered(&peer, told);
         self.edit(peer, Cause::Inbound, |record, rules, delta| {
-            record.seen_inbound(address, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            if let [address] = &*admitted {
+                record.seen_inbound(address, rules, delta);
+            }
+        });
+    }
+
+    fn heard_of(&self, peer: PeerId, cause: Cause, source: Sources, address: &Multiaddr) {
+        let told = std::slice::from_ref(address);
+        let (admitted, filtered) = self.store.inner().config().filtered(&peer, told);
+        self.edit(peer, cause, |record, rules, delta| {
+            delta.refused.add(Refused::Filtered, filtered);
+            record.add_addresses(&admitted, source, rules, delta);
         });
     }
 
@@ -263,10 +280,7 @@ impl PeerStoreBehaviour {
         if inner.with(|state, _| state.is_echo(&peer, address)) {
             return;
         }
-        self.edit(peer, Cause::Discovery, |record, rules, delta| {
-            let told = std::slice::from_ref(address);
-            record.add_addresses(told, Sources::DISCOVERY, rules, delta);
-        });
+        self.heard_of(peer, Cause::Discovery, Sources::DISCOVERY, address);
     }
 
     /// A dial that this behaviour starts by itself, if one is due.

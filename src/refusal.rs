@@ -29,6 +29,16 @@ pub enum Refused {
     /// An address that turned out to be this node's own, whoever claims it.
     #[error("the address is one of this node's own")]
     OwnAddress,
+    /// A private, link-local or loopback address, told by somebody who is not in that network.
+    #[error("the address is of a local network, and told from outside of it")]
+    OutOfScope,
+    /// One more peer that is said to be at an IP address, where
+    /// [`Config::max_claims_per_ip`](crate::Config::max_claims_per_ip) are said to be already.
+    #[error("`max_claims_per_ip` peers are said to be at this IP address already")]
+    TooManyClaims,
+    /// An address that the [filter](crate::Config::with_address_filter) does not admit.
+    #[error("the configured filter does not admit the address")]
+    Filtered,
     /// A protocol name that does not begin with a slash.
     #[error("a protocol name begins with a slash")]
     InvalidProtocol,
@@ -90,13 +100,16 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 24] = [
+    pub const ALL: [Refused; 27] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
         Refused::TooManyAddresses,
         Refused::DroppedAddress,
         Refused::OwnAddress,
+        Refused::OutOfScope,
+        Refused::TooManyClaims,
+        Refused::Filtered,
         Refused::InvalidProtocol,
         Refused::ProtocolTooLong,
         Refused::TooManyProtocols,

@@ -15,7 +15,7 @@ use prost::Message;
 
 use crate::{
     event::Cause,
-    record::{Delta, Verdict},
+    record::Verdict,
     refusal::{Refusals, Refused},
     state::{By, Changed},
     store::PeerStore,
@@ -166,6 +166,8 @@ fn verify(envelope: &SignedEnvelope, max_len: usize) -> Result<Verified, RecordE
     if bytes.len() > max_len {
         return Err(RecordError::TooLong { len: bytes.len() });
     }
+    #[cfg(test)]
+    CHECKS.set(CHECKS.get() + 1);
     let (record, format) = match PeerRecord::from_signed_envelope_interop(envelope.clone()) {
         Err(FromEnvelopeError::BadPayload(ReadPayloadError::UnexpectedPayloadType { .. })) => {
             let record = PeerRecord::from_signed_envelope(envelope.clone());
@@ -317,32 +319,34 @@ impl PeerStore {
         cause: Cause,
     ) -> Changed {
         let inner = self.inner();
+        self.check_stored(&peer);
         let held = inner.read(|state, _| {
             let held = state.table.get(&peer)?.signed.as_deref()?;
-            held.verified.then(|| held.envelope.clone())
+            Some(held.envelope.clone())
         });
         // Most peers sign anew each time; where they do not, the costly check is not repeated.
         let bytes = envelope.clone().into_protobuf_encoding();
         let checked = match held {
             Some(held) if *held == *bytes => Ok(None),
-            _ => verify(envelope, inner.config().max_signed_record_len().get())
-                .and_then(|new| match new.peer == peer {
+            _ => verify(envelope, inner.config().max_signed_record_len().get()).and_then(|new| {
+                match new.peer == peer {
                     true => Ok(Some(new)),
                     false => Err(RecordError::Foreign),
-                }),
+                }
+            }),
         };
         let addresses = match &checked {
-            Ok(Some(_)) => Vec::new(),
             Ok(None) => addresses_of(&bytes),
-            Err(_) => Vec::new(),
+            _ => Vec::new(),
         };
-        self.check_stored(&peer);
         inner.write(peer, |state, now| {
             state.edit_known(peer, By::Swarm, cause, now, |record, rules, delta| {
                 match &checked {
                     Ok(Some(new)) => record.certify_by(new, rules, delta),
-                    Ok(None) => record.certify(&addresses, rules, delta),
-                    Err(error) => refuse(delta, error),
+                    // Another thread may have replaced it meanwhile.
+                    Ok(None) if record.holds(&bytes) => record.certify(&addresses, rules, delta),
+                    Ok(None) => {}
+                    Err(error) => delta.refused.count(error.reason()),
                 }
             })
         })
@@ -373,6 +377,51 @@ impl PeerStore {
     }
 }
 
-fn refuse(delta: &mut Delta, error: &RecordError) {
-    delta.refused.count(error.reason());
+#[cfg(test)]
+thread_local! {
+    /// Signature checks of this thread.
+    static CHECKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use libp2p_identity::Keypair;
+
+    use super::*;
+    use crate::{Config, MemoryDatastore, Source};
+
+    /// What identify reports, and how many signature checks it cost.
+    fn identified(store: &PeerStore, peer: PeerId, envelope: &SignedEnvelope) -> usize {
+        let before = CHECKS.get();
+        let mut learned = store.learned(Source::Identify);
+        learned.replace(
+            peer,
+            &["/ip4/198.51.100.1/tcp/1".parse().expect("an address")],
+        );
+        learned.certify_by_record(peer, envelope);
+        CHECKS.get() - before
+    }
+
+    #[test]
+    fn a_record_that_is_held_already_is_not_verified_again() {
+        let key = Keypair::generate_ed25519();
+        let peer = key.public().to_peer_id();
+        let addresses = vec!["/ip4/198.51.100.1/tcp/1".parse().expect("an address")];
+        let record = PeerRecord::new(&key, addresses).expect("a record");
+        let envelope = record.into_signed_envelope();
+        let memory = MemoryDatastore::default();
+        let open = || {
+            let open = PeerStore::open(PeerId::random(), memory.clone(), Config::default());
+            block_on(open).expect("a store")
+        };
+        let store = open();
+        let checks = [(); 3].map(|()| identified(&store, peer, &envelope));
+        assert_eq!(checks, [1, 0, 0]);
+        block_on(store.shutdown()).expect("saved");
+        drop(store);
+        let store = open();
+        let checks = [(); 3].map(|()| identified(&store, peer, &envelope));
+        assert_eq!(checks, [1, 0, 0], "what was loaded is verified once");
+    }
 }

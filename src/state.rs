@@ -5,26 +5,31 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::RandomState,
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     task::Waker,
     time::Duration,
 };
 
-use libp2p_core::Multiaddr;
+use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
 
 use crate::{
+    address::Sources,
+    budget::Pressure,
+    claims::{self, Claims, Spot},
     clock::Timestamp,
     config::Config,
+    crowd::pick,
     event::{Bus, Cause, Event},
+    group::Reach,
+    links::Links,
     network::{Failure, Network, Scope},
     persist::Pending,
     quality::Model,
-    record::{Books, Class, Delta, Latency, Outcome, Record, Rules, shared},
+    record::{Books, Delta, Latency, Outcome, Record, Rules, shared},
     refusal::{Refusals, Refused},
     schedule::{Due, Schedule},
-    seat::List,
     table::Table,
 };
 
@@ -43,6 +48,8 @@ macro_rules! rules {
             model: &$state.model,
             own: &$state.own,
             secret: &$state.secret,
+            links: &$state.links,
+            claims: &$state.claims,
         }
     };
 }
@@ -92,8 +99,9 @@ pub(crate) struct State {
     refusals: Refusals,
     /// False after shutdown: what the swarm learns is no longer stored.
     pub(crate) gathering: bool,
-    /// The addresses of all connections: bounded by the swarm's own limits, not by the store's.
-    connections: HashMap<PeerId, Vec<Multiaddr>>,
+    links: Links,
+    pub(crate) pressure: Pressure,
+    claims: Claims,
     /// Peers that were deleted for a time, and when that ends.
     ignored: HashMap<PeerId, Timestamp>,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
@@ -116,7 +124,9 @@ impl State {
             config,
             refusals: Refusals::default(),
             gathering: true,
-            connections: HashMap::new(),
+            links: Links::default(),
+            pressure: Pressure::default(),
+            claims: Claims::default(),
             ignored: HashMap::new(),
             announced: None,
             model: Model::default(),
@@ -167,20 +177,30 @@ impl State {
         }
         // What has expired is gone for everybody, and news of it is news.
         self.collect_peer(&peer, now);
+        let claimed = self.claims_of(&peer);
+        // What a peer says of itself counts for the place from which it says so.
+        let source = (cause == Cause::Identify).then(|| self.links.source(&peer)).flatten();
         let rules = rules!(self, now);
         if self.table.contains(&peer) {
             self.table.change(&peer, |record| {
+                record.heard = now.wall;
+                record.source = source.or(record.source);
                 rule(record, rules, &mut delta);
                 record.stamp(delta.changed, now.wall);
             });
         } else {
             let mut record = Record::new(peer, now.wall);
+            record.source = source;
             rule(&mut record, rules, &mut delta);
             record.stamp(delta.changed, now.wall);
             self.create(record, &mut delta, now);
         }
         if by == By::User && !delta.changed.is_empty() {
             self.ignored.remove(&peer);
+        }
+        self.update_claims(&peer, claimed);
+        if matches!(cause, Cause::Identify | Cause::Dial) && delta.changed.contains(Books::ADDRESSES) {
+            self.displace_claims(&peer, now);
         }
         self.finish(peer, delta, cause, now)
     }
@@ -240,33 +260,19 @@ impl State {
             return;
         }
         // Before room is made: a connection is worth something.
-        record.connected = self.connections.contains_key(&record.id);
-        if !self.make_room(record.class(), now) {
+        let peer = record.id;
+        record.note_links(&self.links);
+        if !self.make_room(record.seat(), now) {
             let refused = std::mem::take(&mut delta.refused);
             *delta = Delta::default();
             delta.refused = refused;
             delta.refused.count(Refused::StoreFull);
             return;
         }
-        let peer = record.id;
         self.table.insert(record);
         if self.bus.has_reader(&peer) {
             self.bus.publish(Event::PeerAdded { peer });
         }
-    }
-
-    /// Makes room for a new peer of this class: the least valuable peer goes, unless all are worth more.
-    fn make_room(&mut self, newcomer: Class, now: Now) -> bool {
-        while self.table.len() >= self.config.max_peers().get() {
-            let Some((class, victim)) = self.table.least_valuable(List::ORDER) else {
-                return false;
-            };
-            if class > newcomer || class == Class::Pinned {
-                return false;
-            }
-            self.remove(&victim, Cause::Evicted, now);
-        }
-        true
     }
 
     /// Makes events, dirty marks and counts of what a rule did.
@@ -276,6 +282,7 @@ impl State {
             self.model.learn(*standing, *success);
         }
         self.reschedule(&peer, now);
+        self.keep_shares(&peer, now);
         let written = Written {
             changed: !delta.changed.is_empty(),
             refused: delta.refused,
@@ -358,6 +365,7 @@ impl State {
             self.ignored.insert(peer, now.wall.after(duration));
         }
         let mut delta = Delta::default();
+        let claimed = self.claims_of(&peer);
         let held = self.table.change(&peer, |record| {
             record.clear_addresses(&mut delta);
             record.clear_protocols(&mut delta);
@@ -365,6 +373,7 @@ impl State {
             record.clear_metadata(&mut delta);
             record.clear_tags(&mut delta);
         });
+        self.update_claims(&peer, claimed);
         if held.is_some() && self.bus.has_reader(&peer) {
             self.publish_changes(peer, delta.changed, &delta.metadata, Cause::User, now);
         }
@@ -382,10 +391,12 @@ impl State {
         }
     }
 
-    fn remove(&mut self, peer: &PeerId, cause: Cause, now: Now) {
+    pub(crate) fn remove(&mut self, peer: &PeerId, cause: Cause, now: Now) {
         if let Some((slot, due)) = self.table.scheduled(peer) {
             self.schedule.remove(due, slot);
         }
+        let claimed = self.claims_of(peer);
+        self.withdraw_claims(peer, &claimed);
         let Some(record) = self.table.remove(peer) else {
             return;
         };
@@ -412,6 +423,7 @@ impl State {
             for peer in peers {
                 let before = self.table.len();
                 self.collect_peer(&peer, now);
+                self.update_claims(&peer, Vec::new());
                 self.reschedule(&peer, now);
                 expired += before - self.table.len();
             }
@@ -450,12 +462,14 @@ impl State {
             return;
         }
         let mut delta = Delta::default();
+        let claimed = self.claims_of(peer);
         let rules = rules!(self, now);
         self.table.change(peer, |record| {
             record.expire_addresses(rules, &mut delta);
             record.expire_tags(rules, &mut delta);
             record.stamp(delta.changed, now.wall);
         });
+        self.update_claims(peer, claimed);
         self.finish(*peer, delta, Cause::Expired, now);
     }
 
@@ -524,45 +538,61 @@ impl State {
     // --- connections ---------------------------------------------------------------------------------------
 
     pub(crate) fn connections(&self, peer: &PeerId) -> usize {
-        self.connections.get(peer).map_or(0, Vec::len)
+        self.links.count(peer)
     }
 
     pub(crate) fn connected_peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
-        self.connections.keys()
+        self.links.peers()
     }
 
-    pub(crate) fn connection_opened(&mut self, peer: PeerId, address: Multiaddr) {
-        self.connections.entry(peer).or_default().push(address);
-        self.table.change(&peer, |record| record.connected = true);
+    pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
+        self.links.open(peer, endpoint);
+        let links = &self.links;
+        self.table.change(&peer, |record| record.note_links(links));
+        self.keep_shares(&peer, now);
     }
 
     /// A connection ended. Its address ages from now on, unless another connection uses it still.
     pub(crate) fn connection_closed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
-        let Some(connections) = self.connections.get_mut(&peer) else {
+        let Some(closed) = self.links.close(&peer, address) else {
             return;
         };
-        if let Some(at) = connections.iter().position(|other| other == address) {
-            connections.swap_remove(at);
+        let links = &self.links;
+        self.table.change(&peer, |record| record.note_links(links));
+        if closed.last {
+            self.keep_shares(&peer, now);
         }
-        let unused = !connections.contains(address);
-        if connections.is_empty() {
-            self.connections.remove(&peer);
-            self.table.change(&peer, |record| record.connected = false);
+        if closed.unused {
+            self.no_longer_in_use(peer, &closed.address, now);
         }
-        if unused {
-            // After shutdown too: it is no news, but the end of what held the address.
-            let mut delta = Delta::default();
-            let rules = rules!(self, now);
-            self.table.change(&peer, |record| {
-                record.no_longer_in_use(address, rules, &mut delta);
-            });
-            self.finish(peer, delta, Cause::Dial, now);
+    }
+
+    /// A connection goes on at another address: the one that was dialled ages from now on.
+    pub(crate) fn connection_moved(
+        &mut self,
+        peer: PeerId,
+        old: &Multiaddr,
+        new: &Multiaddr,
+        now: Now,
+    ) {
+        if self.links.moved(&peer, old, new) {
+            self.no_longer_in_use(peer, old, now);
         }
+    }
+
+    fn no_longer_in_use(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
+        // After shutdown too: it is no news, but the end of what held the address.
+        let mut delta = Delta::default();
+        let rules = rules!(self, now);
+        self.table.change(&peer, |record| {
+            record.no_longer_in_use(address, rules, &mut delta);
+        });
+        self.finish(peer, delta, Cause::Dial, now);
     }
 
     /// The store closes: what is in use now was good until now.
     pub(crate) fn touch_in_use(&mut self, now: Now) {
-        let connected: Vec<PeerId> = self.connections.keys().copied().collect();
+        let connected: Vec<PeerId> = self.links.peers().copied().collect();
         for peer in connected {
             let mut delta = Delta::default();
             let rules = rules!(self, now);
@@ -574,22 +604,91 @@ impl State {
 
     /// Something came over a live connection to a peer.
     pub(crate) fn heard_from(&mut self, peer: &PeerId, now: Now) {
-        let Some(connections) = self.connections.get(peer) else {
-            return;
-        };
-        for address in connections.clone() {
+        for address in self.links.addresses(peer) {
             self.network_works(&address, now);
         }
     }
 
     /// The behaviour is gone, and with it what it knew of connections.
     pub(crate) fn all_connections_closed(&mut self, now: Now) {
-        for (peer, connections) in std::mem::take(&mut self.connections) {
-            self.connections.insert(peer, connections.clone());
-            for address in connections {
+        let connected: Vec<PeerId> = self.links.peers().copied().collect();
+        for peer in connected {
+            for address in self.links.addresses(&peer) {
                 self.connection_closed(peer, &address, now);
             }
         }
+    }
+
+    // --- who claims what -----------------------------------------------------------------------------------
+
+    fn claims_of(&self, peer: &PeerId) -> Vec<Spot> {
+        let record = self.table.get(peer);
+        record.map_or_else(Vec::new, |record| record.claims(&self.secret))
+    }
+
+    /// Brings up to date what a peer claims, that did claim this before.
+    fn update_claims(&mut self, peer: &PeerId, before: Vec<Spot>) {
+        let Some(slot) = self.table.slot_of(peer) else {
+            return;
+        };
+        let after = self.claims_of(peer);
+        for spot in before.iter().filter(|spot| !after.contains(spot)) {
+            self.claims.remove(*spot, slot);
+        }
+        for spot in after.iter().filter(|spot| !before.contains(spot)) {
+            self.claims.add(*spot, slot);
+        }
+    }
+
+    fn withdraw_claims(&mut self, peer: &PeerId, claimed: &[Spot]) {
+        if let Some(slot) = self.table.slot_of(peer) {
+            claimed.iter().for_each(|spot| self.claims.remove(*spot, slot));
+        }
+    }
+
+    /// A peer is known at first hand to be where as many as may be are said to be by hearsay: one of them makes room.
+    fn displace_claims(&mut self, peer: &PeerId, now: Now) {
+        let Some(record) = self.table.get(peer) else {
+            return;
+        };
+        let (secret, links) = (&self.secret, &self.links);
+        let limit = self.config.max_claims_per_ip().get();
+        let spots = record.addresses.iter().filter_map(|entry| {
+            let spot = claims::spot(&entry.address, secret)?;
+            let sources = entry.history.sources;
+            let is_there = |address: &Multiaddr| claims::spot(address, secret) == Some(spot);
+            let is_known = sources.contains(Sources::DIALLED)
+                || sources.intersects(Sources::SELF_TOLD) && links.is_at(peer, is_there);
+            is_known.then_some(spot)
+        });
+        let crowded = |spot: &Spot| self.claims.claimants(*spot).count() >= limit;
+        let spots: Vec<Spot> = spots.filter(crowded).collect();
+        for spot in spots {
+            let slots: Vec<u32> = self.claims.claimants(spot).collect();
+            let random = self.secret.hash_one((spot, self.table.len(), now.elapsed));
+            let chosen = pick(&slots, random).and_then(|slot| self.table.at(slot));
+            if let Some(displaced) = chosen.map(|record| record.id) {
+                self.displace_claim(&displaced, spot, now);
+            }
+        }
+    }
+
+    fn displace_claim(&mut self, peer: &PeerId, spot: Spot, now: Now) {
+        let claimed = self.claims_of(peer);
+        let secret = &self.secret;
+        let mut delta = Delta::default();
+        self.table.change(peer, |record| {
+            record.displace(|address| claims::spot(address, secret) == Some(spot), &mut delta);
+            record.stamp(delta.changed, now.wall);
+        });
+        self.update_claims(peer, claimed);
+        self.finish(*peer, delta, Cause::Evicted, now);
+        self.remove_if_empty(peer, Cause::Evicted, now);
+    }
+
+    /// Whether this address may come from hearsay now.
+    pub(crate) fn takes_hearsay_at(&self, address: &Multiaddr) -> bool {
+        self.config.private_hearsay() || Reach::of(address) >= self.links.nearest_from_anybody()
     }
 
     // --- echoes --------------------------------------------------------------------------------------------

@@ -152,6 +152,17 @@ impl Table {
             .len()
     }
 
+    /// The slot of a record: the same for as long as it is stored.
+    pub(crate) fn slot_of(&self, id: &PeerId) -> Option<u32> {
+        self.slot(id)
+    }
+
+    /// The record in a slot.
+    pub(crate) fn at(&self, slot: u32) -> Option<&Record> {
+        let row = self.slots.get(slot as usize)?.as_ref()?;
+        Some(&row.record)
+    }
+
     /// The size of the most crowded group of a list.
     pub(crate) fn max_group(&self, list: List) -> usize {
         self.lists[list as usize].max_size()

@@ -1,13 +1,15 @@
 //! Tags: what they are, how long they last, and what they are good for.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{num::NonZeroUsize, time::Duration};
 
 use futures::executor::block_on;
 use libp2p_core::Multiaddr;
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_peerstore::{
-    Clock, Config, Event, MAX_TAG_VALUE, ManualClock, MemoryDatastore, PeerStore, Refused,
-    Source, Subscription,
+    Clock, Config, Event, MAX_TAG_VALUE, ManualClock, MemoryDatastore, PeerStore, Refused, Source,
+    Subscription,
 };
 use prost::Message;
 
@@ -59,7 +61,10 @@ fn told(events: &mut Subscription) -> Vec<String> {
             Event::PeerRemoved { cause, .. } => format!("removed {cause:?}"),
             Event::AddressesChanged { addresses, .. } => format!("{} addresses", addresses.len()),
             Event::TagsChanged { tags, cause, .. } => {
-                let tags: Vec<_> = tags.iter().map(|(n, t)| format!("{n}={}", t.value)).collect();
+                let tags: Vec<_> = tags
+                    .iter()
+                    .map(|(n, t)| format!("{n}={}", t.value))
+                    .collect();
                 format!("[{}] {cause:?}", tags.join(" "))
             }
             other => format!("{other:?}"),
@@ -137,7 +142,10 @@ fn a_tag_that_expires_is_told_although_the_peer_is_due_much_later() {
     store.addresses().pin(peer(1), [at(1)]);
     store.learned(Source::Identify).add(peer(1), &[at(2)]);
     let mut events = store.watch(peer(1));
-    store.tags().set(peer(1), "long", 1, Some(10 * DAY)).unwrap();
+    store
+        .tags()
+        .set(peer(1), "long", 1, Some(10 * DAY))
+        .unwrap();
     store.tags().set(peer(1), "short", 2, Some(MINUTE)).unwrap();
     told(&mut events);
     clock.advance(MINUTE + GRAIN);
@@ -158,11 +166,17 @@ fn a_tag_that_expires_is_told_although_the_peer_is_due_much_later() {
 #[test]
 fn a_time_to_live_of_nothing_ends_the_tag_and_makes_no_peer() {
     let (store, _) = clocked();
-    assert_eq!(store.tags().set(peer(1), "keep", 1, Some(Duration::ZERO)), Ok(false));
+    assert_eq!(
+        store.tags().set(peer(1), "keep", 1, Some(Duration::ZERO)),
+        Ok(false)
+    );
     assert!(!store.contains(&peer(1)));
     store.addresses().add(peer(1), [at(1)]);
     store.tags().set(peer(1), "keep", 1, None).unwrap();
-    assert_eq!(store.tags().set(peer(1), "keep", 1, Some(Duration::ZERO)), Ok(true));
+    assert_eq!(
+        store.tags().set(peer(1), "keep", 1, Some(Duration::ZERO)),
+        Ok(true)
+    );
     assert_eq!(tags(&store, peer(1)), []);
     let forever = store.tags().set(peer(1), "keep", 1, Some(Duration::MAX));
     assert_eq!(forever, Ok(true), "the longest time overflows nothing");
@@ -198,12 +212,19 @@ fn a_tagged_peer_does_not_expire_and_goes_when_its_last_tag_does() {
     store.addresses().add(peer(1), [at(1)]);
     store.tags().set(peer(1), "keep", 0, None).unwrap();
     store.addresses().add(peer(2), [at(1)]);
-    store.tags().set(peer(2), "for a week", 0, Some(7 * DAY)).unwrap();
+    store
+        .tags()
+        .set(peer(2), "for a week", 0, Some(7 * DAY))
+        .unwrap();
     store.addresses().add(peer(3), [at(1)]);
     let mut events = store.subscribe();
     clock.advance(6 * DAY);
     assert!(store.contains(&peer(1)) && store.contains(&peer(2)) && !store.contains(&peer(3)));
-    assert_eq!(store.addresses().get(&peer(1)), Some(vec![]), "its address does expire");
+    assert_eq!(
+        store.addresses().get(&peer(1)),
+        Some(vec![]),
+        "its address does expire"
+    );
     clock.advance(DAY);
     assert!(!store.contains(&peer(2)));
     clock.advance(GRAIN);
@@ -229,7 +250,10 @@ fn a_tagged_peer_is_safe_from_eviction_by_what_others_say() {
     for n in 2..100 {
         store.learned(Source::Identify).add(peer(n), &[at(1)]);
     }
-    assert!(!store.contains(&peer(1)), "without its tag it is like others");
+    assert!(
+        !store.contains(&peer(1)),
+        "without its tag it is like others"
+    );
 }
 
 #[test]
@@ -265,14 +289,17 @@ fn tags_survive_a_restart_and_what_has_expired_meanwhile_is_taken_from_disk() {
     assert_eq!(tags(&store, peer(1)), named(&[("a", 100), ("b", 0)]));
     assert!(!store.contains(&peer(2)));
     block_on(store.shutdown()).unwrap();
-    assert_eq!(memory.len(), 1, "the peer that expired is gone from disk too");
+    assert_eq!(
+        memory.len(),
+        1,
+        "the peer that expired is gone from disk too"
+    );
 }
 
 #[test]
-fn a_tag_starts_a_commit_and_so_does_its_end() {
+fn a_tag_is_to_be_saved_and_so_is_its_end() {
     let (memory, clock) = (MemoryDatastore::default(), ManualClock::default());
-    let config = config(&clock).with_commit_threshold(NonZeroUsize::MIN);
-    let store = block_on(PeerStore::open(peer(255), memory.clone(), config)).unwrap();
+    let store = open(&memory, &clock);
     store.addresses().pin(peer(1), [at(1)]);
     block_on(store.flush()).unwrap();
     store.tags().set(peer(1), "a", 1, Some(MINUTE)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet},
+    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
     io,
     num::NonZeroUsize,
     time::Duration,
@@ -60,7 +60,7 @@ pub struct Figures {
     pub reached: u32,
     pub reached_at_once: u32,
     pub reachable_attempts: u32,
-    /// Reachable dials of peers with two or more addresses held, and how many the first address won.
+    /// Reachable dials of peers of which two or more addresses were told, and how many the first one offered won.
     pub choices: u32,
     pub first_right: u32,
     pub unreachable: u32,
@@ -132,7 +132,7 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         connections: BinaryHeap::new(),
         open: HashMap::new(),
         ids: 0,
-        told: HashSet::new(),
+        told: BTreeSet::new(),
         snapshot: DAY,
         before_outage: None,
         figures: Figures::default(),
@@ -155,7 +155,7 @@ struct Node<'a> {
     open: HashMap<usize, Connection>,
     ids: usize,
     /// Who was said to be where in the trace.
-    told: HashSet<(Peer, usize)>,
+    told: BTreeSet<(Peer, usize)>,
     snapshot: Secs,
     before_outage: Option<Vec<(Peer, Multiaddr)>>,
     figures: Figures,
@@ -256,7 +256,7 @@ impl Node<'_> {
         let id = self.trace.nodes[peer].id;
         let place = self.trace.place(peer, began).filter(|_| self.trace.nodes[peer].dialable);
         let reachable = place.is_some_and(|place| self.told.contains(&(peer, place)));
-        let held = self.rule.held(id);
+        let choice = self.told.range((peer, 0)..(peer + 1, 0)).nth(1).is_some();
         let (mut tried, mut attempts, mut first) = (HashSet::new(), 0, None);
         let mut success = false;
         let mut rounds = 0;
@@ -300,7 +300,7 @@ impl Node<'_> {
             figures.reachable_attempts += attempts;
             figures.reached += u32::from(success);
             figures.reached_at_once += u32::from(success && rounds == 1);
-            if held >= 2 {
+            if choice {
                 figures.choices += 1;
                 figures.first_right += u32::from(first == Some(true));
             }

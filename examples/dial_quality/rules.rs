@@ -68,8 +68,6 @@ pub trait Rule {
     fn alive(&mut self, _peer: PeerId) {}
     /// What the swarm is given for a dial.
     fn offers(&mut self, peer: PeerId) -> Vec<Multiaddr>;
-    /// How many addresses of a peer are held.
-    fn held(&mut self, peer: PeerId) -> usize;
     /// What it believes of every address that it holds of a peer, or of all peers.
     fn forecasts(&mut self, _peer: Option<PeerId>) -> Vec<Forecast> {
         Vec::new()
@@ -84,6 +82,8 @@ pub trait Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Name {
     Ours,
+    /// This store, with hearsay kept for four hours instead of an hour.
+    Patient,
     Upstream,
     Go,
     Random,
@@ -91,11 +91,12 @@ pub enum Name {
 }
 
 impl Name {
-    pub const ALL: [Name; 5] = [Name::Ours, Name::Upstream, Name::Go, Name::Random, Name::FiveLines];
+    pub const ALL: [Name; 6] = [Name::Ours, Name::Patient, Name::Upstream, Name::Go, Name::Random, Name::FiveLines];
 
     pub fn text(self) -> &'static str {
         match self {
             Name::Ours => "this store",
+            Name::Patient => "this store, hearsay 4 h",
             Name::Upstream => "libp2p-peer-store",
             Name::Go => "go-libp2p TTLs",
             Name::Random => "random order",
@@ -105,7 +106,11 @@ impl Name {
 
     pub fn rule(self, capacity: NonZeroUsize, seed: u64) -> Box<dyn Rule> {
         match self {
-            Name::Ours => Box::new(Ours::new(capacity)),
+            Name::Ours => Box::new(Ours::new(Config::default().with_max_peers(capacity))),
+            Name::Patient => {
+                let config = Config::default().with_max_peers(capacity);
+                Box::new(Ours::new(config.with_hearsay_lifetime(Duration::from_secs(4 * HOUR))))
+            }
             Name::Upstream => Box::new(Theirs::new(capacity)),
             plain => Box::new(Plain::new(plain, capacity, seed)),
         }
@@ -124,10 +129,9 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(capacity: NonZeroUsize) -> Self {
+    fn new(config: Config) -> Self {
         let clock = ManualClock::starting_at(start());
-        let config = Config::default()
-            .with_max_peers(capacity)
+        let config = config
             .with_swarm_events(false)
             .with_clock(clock.clone())
             // What is written is written at the end of each run of the node, in one piece.
@@ -198,10 +202,6 @@ impl Rule for Ours {
 
     fn offers(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         offers(self.behaviour(), peer)
-    }
-
-    fn held(&mut self, peer: PeerId) -> usize {
-        self.store().addresses().get(&peer).map_or(0, |held| held.len())
     }
 
     fn forecasts(&mut self, peer: Option<PeerId>) -> Vec<Forecast> {
@@ -306,14 +306,6 @@ impl Rule for Theirs {
 
     fn offers(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         offers(&mut self.0, peer)
-    }
-
-    fn held(&mut self, peer: PeerId) -> usize {
-        let held = self.0.address_of_peer(&peer);
-        let mut held: Vec<_> = held.into_iter().flatten().map(bare).collect();
-        held.sort_unstable();
-        held.dedup();
-        held.len()
     }
 
     /// It gives no order; the peers that it touched last come first.
@@ -471,10 +463,6 @@ impl Rule for Plain {
 
     fn offers(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         self.offered(peer, self.now)
-    }
-
-    fn held(&mut self, peer: PeerId) -> usize {
-        self.valid(peer, self.now).len()
     }
 
     fn at_start(&mut self, pause: Secs) -> Vec<(PeerId, Vec<Multiaddr>)> {

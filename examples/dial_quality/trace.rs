@@ -44,9 +44,9 @@ const CLASSES: [Class; 3] = [
     // Servers.
     Class { share: 0.08, online: 72.0, offline: 1.0, sigma: 1.0, moves: 0.03, dialable: 1.0 },
     // Desktops: hours.
-    Class { share: 0.32, online: 3.0, offline: 5.0, sigma: 1.0, moves: 0.20, dialable: 0.6 },
+    Class { share: 0.32, online: 6.0, offline: 6.0, sigma: 1.0, moves: 0.20, dialable: 0.6 },
     // The rest: mostly below an hour.
-    Class { share: 0.60, online: 0.4, offline: 4.0, sigma: 1.2, moves: 0.40, dialable: 0.45 },
+    Class { share: 0.60, online: 0.5, offline: 12.0, sigma: 1.2, moves: 0.40, dialable: 0.45 },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -239,9 +239,7 @@ impl Trace {
             let mut lies: Vec<Place> = Vec::new();
             let mut at = 0.0;
             while at < self.end() as f64 {
-                // Who is online is heard of every half an hour; who is not, as long as anybody remembers, less often.
-                let online = self.session(peer, at as Secs).is_some();
-                let mean = if online { 30 * MINUTE } else { 3 * HOUR };
+                let mean = self.silence(peer, at as Secs);
                 let next = at + random.exponential(mean as f64);
                 // What happens before the state changes again is drawn anew there.
                 let change = self.next_change(peer, at as Secs) as f64;
@@ -273,6 +271,16 @@ impl Trace {
         }
     }
 
+    /// How long it takes on average until a peer is mentioned. Kademlia keeps old contacts: who has been online for
+    /// an hour stands in many tables; who has left is mentioned less, and then no more.
+    fn silence(&self, peer: Peer, now: Secs) -> Secs {
+        match self.session(peer, now) {
+            Some(session) if now - session.from >= HOUR => 20 * MINUTE,
+            Some(_) => HOUR,
+            None => 4 * HOUR,
+        }
+    }
+
     /// An address where a peer is not: mostly nobody's, sometimes somebody else's.
     fn lie(&mut self, random: &mut Random) -> Place {
         if random.chance(0.1) { random.below(self.spots.len()) } else { self.nowhere(random) }
@@ -281,7 +289,7 @@ impl Trace {
     fn inbound(&mut self, random: &mut Random) {
         let mut at = 0.0;
         while at < self.end() as f64 {
-            at += random.exponential(3.0 * MINUTE as f64);
+            at += random.exponential(MINUTE as f64);
             let now = at as Secs;
             let peer = random.below(self.nodes.len());
             let Some(session) = self.session(peer, now).filter(|_| !self.is_outage(now)) else {
@@ -343,6 +351,7 @@ impl Trace {
         let next = sessions.partition_point(|session| session.to <= now);
         match sessions.get(next) {
             Some(session) if session.from > now => session.from,
+            Some(session) if session.from + HOUR > now => session.to.min(session.from + HOUR),
             Some(session) => session.to,
             None => Secs::MAX,
         }

@@ -1,6 +1,6 @@
 //! The sink that is told what an event says about peers.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use libp2p_core::{Multiaddr, SignedEnvelope};
 use libp2p_identity::{PeerId, PublicKey};
@@ -10,6 +10,7 @@ use crate::{
     address::{Source, Sources},
     event::Cause,
     record::{Delta, Record, Rules},
+    refusal::Refused,
     signed::{AcceptedRecord, RecordError},
     state::{By, Changed},
     store::PeerStore,
@@ -71,8 +72,10 @@ impl<'a> Learned<'a> {
     /// Somebody told of addresses of a peer: they are added.
     pub fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
         let sources = Sources::from(self.source);
+        let (admitted, filtered) = self.filtered(&peer, addresses);
         self.edit(peer, |record, rules, delta| {
-            record.add_addresses(addresses, sources, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            record.add_addresses(&admitted, sources, rules, delta);
         })
     }
 
@@ -80,8 +83,10 @@ impl<'a> Learned<'a> {
     /// pinned. An empty list changes nothing.
     pub fn replace(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
         let sources = Sources::from(self.source);
+        let (admitted, filtered) = self.filtered(&peer, addresses);
         self.edit(peer, |record, rules, delta| {
-            record.replace_addresses(addresses, sources, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            record.replace_addresses(&admitted, sources, rules, delta);
         })
     }
 
@@ -167,6 +172,11 @@ impl<'a> Learned<'a> {
         self.edit(peer, |record, rules, delta| {
             record.set_metadata(key, value, rules, delta);
         })
+    }
+
+    /// What the user's filter admits: asked before the lock is taken.
+    fn filtered<'b>(&self, peer: &PeerId, told: &'b [Multiaddr]) -> (Cow<'b, [Multiaddr]>, usize) {
+        self.store.inner().config().filtered(peer, told)
     }
 
     fn edit(

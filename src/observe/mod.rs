@@ -115,7 +115,11 @@ impl<B: NetworkBehaviour> Observed<B> {
             return told;
         }
         let Some(offers) = self.store.inner().offers(&peer) else {
-            return told;
+            // No opinion, but that nobody from afar makes this node dial into its own network.
+            let takes = |address: &Multiaddr| {
+                self.store.inner().read(|state, _| state.takes_hearsay_at(address))
+            };
+            return told.into_iter().filter(takes).collect();
         };
         let max_len = self.store.inner().config().max_address_len().get();
         let mut passed: Vec<Multiaddr> = Vec::with_capacity(told.len().min(offers.len()));

@@ -49,6 +49,9 @@ struct AddressesValue {
     /// The mean latency in microseconds.
     #[prost(uint32, optional, tag = "19")]
     latency: Option<u32>,
+    /// When a dial to the peer first succeeded, in seconds since the Unix epoch.
+    #[prost(uint64, optional, tag = "21")]
+    first_proven: Option<u64>,
     /// As field 2, for a record in rust-libp2p's own format, which js-libp2p could not verify.
     #[prost(bytes = "vec", optional, tag = "20")]
     legacy_record: Option<Vec<u8>>,
@@ -180,6 +183,7 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
     }
     // Alone it is nothing to keep: it would say of those who only came to us that they did.
     value.latency = record.latency.map(Latency::as_micros);
+    value.first_proven = record.first_proven.map(|at| at.0);
     value.format = Some(Format {
         version: FORMAT,
         changed_at: record.addresses_changed.0,
@@ -308,6 +312,7 @@ pub(crate) struct StoredAddresses {
     /// Tags that do not decode.
     pub(crate) unreadable_tags: usize,
     pub(crate) latency: Option<Latency>,
+    pub(crate) first_proven: Option<Timestamp>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -341,7 +346,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes)?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21])?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -374,6 +379,7 @@ pub(crate) fn decode_addresses(
         }
     }
     stored.latency = value.latency.and_then(Latency::loaded);
+    stored.first_proven = value.first_proven.map(|at| past(at, now));
     let records = [
         (RecordFormat::Interop, value.certified_record),
         (RecordFormat::Legacy, value.legacy_record),

@@ -184,6 +184,7 @@ impl Loader {
             self.report.refused += usize::from(!fits);
         }
         record.latency = stored.latency;
+        record.first_proven = stored.first_proven;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -245,6 +246,7 @@ impl Loader {
                 known.signed = record.signed;
                 known.tags = record.tags;
                 known.latency = record.latency;
+                known.first_proven = record.first_proven;
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.foreign {

@@ -5,6 +5,7 @@ use libp2p_core::Multiaddr;
 use super::{Books, Delta, Record, Rules};
 use crate::{
     address::{Entry, Sources, Standing, bare},
+    claims::is_claim,
     clock::Timestamp,
     history::{Epoch, Flags, History},
     quality,
@@ -46,6 +47,8 @@ impl Record {
             }
             if rules.own.contains(&address) && sources != Sources::PINNED {
                 delta.refuse(Refused::OwnAddress);
+            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+                delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
             } else if !newcomers.contains(&address) {
@@ -93,6 +96,10 @@ impl Record {
             }
         }
         for address in newcomers {
+            if let Some(reason) = rules.refuses(self, &address, source) {
+                delta.refuse(reason);
+                continue;
+            }
             if complete.len() < limit {
                 complete.push(address);
             } else {
@@ -334,6 +341,16 @@ impl Record {
     pub(crate) fn remove_own(&mut self, address: &Multiaddr, delta: &mut Delta) {
         if let Some(at) = self.position(address) {
             self.addresses.remove(at);
+            delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// Others are known to be where these addresses are: what only strangers told goes.
+    pub(crate) fn displace(&mut self, is_there: impl Fn(&Multiaddr) -> bool, delta: &mut Delta) {
+        let before = self.addresses.len();
+        self.addresses
+            .retain(|entry| !is_claim(entry.history.sources) || !is_there(&entry.address));
+        if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
         }
     }

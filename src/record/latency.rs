@@ -41,7 +41,10 @@ impl Latency {
 
     /// Takes a measurement in. Returns whether the mean is now far from what was told last.
     fn update(&mut self, measured: Duration) -> bool {
-        let (mean, measured) = (u64::from(self.mean.get()), u64::from(micros(measured).get()));
+        let (mean, measured) = (
+            u64::from(self.mean.get()),
+            u64::from(micros(measured).get()),
+        );
         let sum = mean * (SMOOTHING - 1) + measured + SMOOTHING / 2;
         let mean = u32::try_from(sum / SMOOTHING).unwrap_or(u32::MAX);
         self.mean = NonZeroU32::new(mean).unwrap_or(NonZeroU32::MIN);

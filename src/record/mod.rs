@@ -26,10 +26,12 @@ use libp2p_swarm::StreamProtocol;
 use crate::{
     address::{AddressInfo, Entry, Sources, Standing, with_peer},
     bootstrap::Candidate,
+    claims::{self, Claims},
     clock::Timestamp,
     config::Config,
-    group::{Group, Site},
+    group::{Group, Reach, Site},
     history::{Epoch, Flags},
+    links::Links,
     peer::Peer,
     quality::{self, Model},
     refusal::{Refusals, Refused},
@@ -68,17 +70,6 @@ pub(crate) enum Class {
     Pinned,
 }
 
-impl Class {
-    pub(crate) const ALL: [Class; 6] = [
-        Class::Hearsay,
-        Class::Inbound,
-        Class::SelfTold,
-        Class::Proven,
-        Class::Connected,
-        Class::Pinned,
-    ];
-}
-
 /// The time, the limits and what this node has learnt: all that a rule depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
@@ -89,6 +80,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) own: &'a VecDeque<Multiaddr>,
     /// What makes the jitter of back-offs unforeseeable.
     pub(crate) secret: &'a RandomState,
+    pub(crate) links: &'a Links,
+    pub(crate) claims: &'a Claims,
 }
 
 impl Rules<'_> {
@@ -143,6 +136,39 @@ impl Rules<'_> {
         let failed = epoch.time(entry.history.failure).unwrap_or_default();
         entry.history.flags.contains(Flags::WRONG_PEER)
             && self.now.since(failed) < self.config.wrong_peer_block()
+    }
+
+    /// Why an address that is not known yet is not taken from these sources, if so.
+    ///
+    /// Nobody from afar is to make this node dial into its own machine or its local network.
+    fn refuses(&self, record: &Record, address: &Multiaddr, sources: Sources) -> Option<Refused> {
+        let near = Sources::PINNED
+            | Sources::APPLICATION
+            | Sources::MDNS
+            | Sources::DIALLED
+            | Sources::INBOUND;
+        if sources.intersects(near) {
+            return None;
+        }
+        let nearest = if sources.intersects(Sources::SELF_TOLD) {
+            self.links.nearest_from(&record.id)
+        } else if self.config.private_hearsay() {
+            Reach::Machine
+        } else {
+            self.links.nearest_from_anybody()
+        };
+        if Reach::of(address) < nearest {
+            return Some(Refused::OutOfScope);
+        }
+        if !claims::is_claim(sources) || !record.is_hearsay_only() {
+            return None;
+        }
+        let spot = claims::spot(address, self.secret)?;
+        // Another port at the same place is not another claim.
+        let is_there = |entry: &Entry| claims::spot(&entry.address, self.secret) == Some(spot);
+        let claimed = self.claims.claimants(spot).count();
+        (claimed >= self.config.max_claims_per_ip().get() && !record.addresses.iter().any(is_there))
+            .then_some(Refused::TooManyClaims)
     }
 
     /// Whether the time that is kept has become misleading: it is a quarter of its lifetime old.
@@ -207,6 +233,8 @@ pub(crate) struct Record {
     /// The moment from which the times of the addresses count.
     pub(crate) epoch: Epoch,
     pub(crate) addresses: Vec<Entry>,
+    /// When anybody last said anything of the peer in this run, or it was loaded.
+    pub(crate) heard: Timestamp,
     /// When a dial to the peer first succeeded.
     pub(crate) first_proven: Option<Timestamp>,
     /// In the order in which they were told.
@@ -242,6 +270,7 @@ impl Record {
             id,
             epoch: Epoch::for_time(now),
             addresses: Vec::new(),
+            heard: now,
             first_proven: None,
             protocols: Vec::new(),
             public_key: None,
@@ -282,6 +311,13 @@ impl Record {
         if changed.contains(Books::PROTOCOLS) {
             self.protocols_changed = now;
         }
+    }
+
+    /// Notes who is connected, and from where.
+    pub(crate) fn note_links(&mut self, links: &Links) {
+        self.connected = links.count(&self.id) > 0;
+        self.accepted = links.is_accepted(&self.id);
+        self.source = links.source(&self.id).or(self.source);
     }
 
     /// What the peer is worth when room is needed.
@@ -346,7 +382,7 @@ impl Record {
                 && self.metadata.is_empty()
                 && self.foreign.is_none();
             if !only_tags || self.tags.is_empty() {
-                last = last.max(self.last_heard().after(rules.config.self_told_lifetime()));
+                last = last.max(self.heard.after(rules.config.self_told_lifetime()));
             }
             return Some(last);
         }

@@ -97,6 +97,12 @@ impl Record {
         self.signed.as_deref().filter(|_| holds)
     }
 
+    /// Whether this is the envelope that is held.
+    pub(crate) fn holds(&self, envelope: &[u8]) -> bool {
+        let held = self.signed.as_deref();
+        held.is_some_and(|held| *held.envelope == *envelope)
+    }
+
     /// The addresses changed: without any of its own, the envelope goes.
     pub(crate) fn release_signed(&mut self) {
         if self.signed.is_some() && !self.has_certified() {

@@ -86,7 +86,8 @@ impl NetworkBehaviour for Speaker {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionClosed(closed) = event {
-            self.connections.retain(|(_, id)| *id != closed.connection_id);
+            self.connections
+                .retain(|(_, id)| *id != closed.connection_id);
         }
     }
 

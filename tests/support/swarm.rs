@@ -664,15 +664,21 @@ where
     .await
 }
 
-/// Closes every connection between two nodes.
+/// Closes every connection between two nodes, also one that Kademlia opens in the meantime.
 #[track_caller]
 pub fn disconnect<A: NetworkBehaviour, B: NetworkBehaviour>(
     a: &mut Node<A>,
     b: &mut Node<B>,
 ) -> impl Future<Output = ()> {
     let (a_id, b_id) = (a.id, b.id);
-    a.swarm.disconnect_peer_id(b_id).unwrap();
+    let opened =
+        |a: &Node<A>| a.count(|event| matches!(event, SwarmEvent::ConnectionEstablished { .. }));
+    let mut closed = 0;
     until((a, b), move |(a, b)| {
+        if closed < opened(a) {
+            closed = opened(a);
+            let _ = a.swarm.disconnect_peer_id(b_id);
+        }
         !a.is_connected(b_id) && !b.is_connected(a_id)
     })
 }
