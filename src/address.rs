@@ -214,6 +214,21 @@ pub(crate) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
     address.with_p2p(peer).unwrap_or_else(|other| other)
 }
 
+/// Takes out of `offers` what the application gave for the dial itself, in whichever form: the swarm compares byte
+/// by byte, and would dial it twice.
+pub(crate) fn without_given(
+    peer: &PeerId,
+    mut offers: Vec<Multiaddr>,
+    given: &[Multiaddr],
+    max_len: usize,
+) -> Vec<Multiaddr> {
+    let bare = |address: &Multiaddr| bare(peer, address, max_len).ok().flatten();
+    for given in given.iter().filter_map(bare) {
+        offers.retain(|offer| bare(offer).as_ref() != Some(&given));
+    }
+    offers
+}
+
 fn address_end(address: &Multiaddr) -> Option<Protocol<'_>> {
     address.iter().last()
 }

@@ -24,7 +24,7 @@ use libp2p_swarm::{
 };
 
 use crate::{
-    address::{Sources, bare},
+    address::{Sources, bare, without_given},
     dial_error::{self, Whose},
     error::BehaviourError,
     event::{Cause, Event, Subscription},
@@ -392,14 +392,9 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         let Some(peer) = maybe_peer else {
             return Ok(Vec::new());
         };
-        let mut offers = self.store.inner().offers(&peer).unwrap_or_default();
-        // The swarm compares byte by byte: what the application gave without the peer id would be dialled twice.
+        let offers = self.store.inner().offers(&peer).unwrap_or_default();
         let max_len = self.store.inner().config().max_address_len().get();
-        for given in addresses {
-            let given = bare(&peer, given, max_len).ok().flatten();
-            offers.retain(|offer| bare(&peer, offer, usize::MAX).ok().flatten() != given);
-        }
-        Ok(offers)
+        Ok(without_given(&peer, offers, addresses, max_len))
     }
 
     fn handle_established_outbound_connection(

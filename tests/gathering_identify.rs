@@ -17,9 +17,7 @@ use libp2p::{
     kad,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
-use libp2p_peerstore::{
-    AGENT_VERSION, Cause, Event, PROTOCOL_VERSION, Sources, Standing,
-};
+use libp2p_peerstore::{AGENT_VERSION, Cause, Event, PROTOCOL_VERSION, Sources, Standing};
 use speaker::Speaker;
 use swarm::*;
 
@@ -183,7 +181,10 @@ async fn a_push_of_external_addresses_replaces<N: Observing>() {
 
     b.swarm.remove_external_address(&external);
     b.swarm.behaviour_mut().identify.push([me]);
-    until((&mut a, &mut b), |(a, _)| a.addresses(peer) == [one.clone()]).await;
+    until((&mut a, &mut b), |(a, _)| {
+        a.addresses(peer) == [one.clone()]
+    })
+    .await;
     assert_eq!(
         address_lists(&a.news()),
         [(listed, Cause::Identify), (vec![one], Cause::Identify)]
@@ -328,9 +329,8 @@ async fn a_peer_that_lists_no_address_keeps_that_of_its_inbound_connection<N: Ob
 async fn a_signed_record_certifies_what_is_listed_and_adds_nothing<N: Observing>() {
     let mut a = observing::<N>();
     let mut b = plain_with(|key| {
-        let config =
-            identify::Config::new_with_signed_peer_record("/rule/1.0.0".to_owned(), key)
-                .with_push_listen_addr_updates(true);
+        let config = identify::Config::new_with_signed_peer_record("/rule/1.0.0".to_owned(), key)
+            .with_push_listen_addr_updates(true);
         identify::Behaviour::new(config)
     });
     let one = b.listen().await;

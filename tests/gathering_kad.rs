@@ -9,8 +9,7 @@ mod swarm;
 use std::{net::TcpListener, time::Duration};
 
 use libp2p::{
-    Multiaddr, PeerId, identity::Keypair, kad, kad::QueryResult,
-    swarm::NetworkBehaviour,
+    Multiaddr, PeerId, identity::Keypair, kad, kad::QueryResult, swarm::NetworkBehaviour,
 };
 use libp2p_peerstore::{Cause, Event, Sources, Standing};
 use swarm::*;
@@ -26,15 +25,11 @@ in_every_order!(
     a_peer_that_waits_for_a_place_in_the_routing_table_is_merged,
 );
 
-/// Ports that take connections and never answer: a dial to one neither succeeds nor fails while the test lasts.
-struct Silence(TcpListener);
-
-impl Silence {
-    fn new() -> (Self, Multiaddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = at(listener.local_addr().unwrap().port());
-        (Self(listener), address)
-    }
+/// A port that takes connections and never answers: a dial to it neither succeeds nor fails while the test lasts.
+fn silence() -> (TcpListener, Multiaddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = at(listener.local_addr().unwrap().port());
+    (listener, address)
 }
 
 /// A peer of Kademlia's alone: it says nothing else of itself.
@@ -77,18 +72,12 @@ async fn a_node_that_knows_one_address_learns_of_others<N: Observing>() {
     kad.add_address(&bootstrap.id, entrance.clone());
     kad.get_closest_peers(me);
     let (b_id, x_id, y_id) = (bootstrap.id, x.id, y.id);
-    until(
-        (&mut a, &mut bootstrap, &mut x, &mut y),
-        |(a, _, _, _)| {
-            a.store.is_connected(&x_id) && a.store.is_connected(&y_id) && found(a, x_id).is_some()
-        },
-    )
+    until((&mut a, &mut bootstrap, &mut x, &mut y), |(a, _, _, _)| {
+        a.store.is_connected(&x_id) && a.store.is_connected(&y_id) && found(a, x_id).is_some()
+    })
     .await;
 
-    assert_eq!(
-        sorted(a.store.peer_ids()),
-        sorted(vec![b_id, x_id, y_id])
-    );
+    assert_eq!(sorted(a.store.peer_ids()), sorted(vec![b_id, x_id, y_id]));
     for (peer, address) in [(b_id, entrance), (x_id, x_address), (y_id, y_address)] {
         assert_eq!(a.addresses(peer), [address.clone()]);
         let info = a.info(peer, &address).unwrap();
@@ -117,7 +106,10 @@ async fn the_routing_table_is_merged<N: Observing>() {
     a.store.addresses().add(peer, [refused(1)]);
     a.news();
     for (n, address) in [(2, refused(2)), (3, refused(3))] {
-        a.swarm.behaviour_mut().b().add_address(&peer, address.clone());
+        a.swarm
+            .behaviour_mut()
+            .b()
+            .add_address(&peer, address.clone());
         until(&mut a, |a| sources(a, peer, &address) == Sources::KADEMLIA).await;
         assert_eq!(a.addresses(peer).len(), n);
     }
@@ -144,11 +136,16 @@ async fn the_routing_table_is_merged<N: Observing>() {
 /// `a` is connected to `x`, of which a third node will tell an address that `x` itself does not list.
 async fn another_address_of_a_connected_peer<N: Observing>(
     a: &mut Node<N>,
-) -> (Node<Plain>, Node<Plain>, Multiaddr, Multiaddr) {
+) -> (
+    Node<Plain>,
+    Node<Plain>,
+    Multiaddr,
+    (TcpListener, Multiaddr),
+) {
     let (mut teller, mut x) = (plain(), plain());
     let entrance = teller.listen().await;
     let listed = x.listen().await;
-    let other: Multiaddr = "/ip4/127.0.0.1/tcp/5/ws".parse().unwrap();
+    let (open, other) = silence();
     let table = &mut teller.swarm.behaviour_mut().kad;
     table.add_address(&x.id, listed.clone());
     table.add_address(&x.id, other.clone());
@@ -160,12 +157,13 @@ async fn another_address_of_a_connected_peer<N: Observing>(
         .behaviour_mut()
         .b()
         .add_address(&teller.id, entrance);
-    (teller, x, listed, other)
+    (teller, x, listed, (open, other))
 }
 
 async fn the_closest_peers_are_merged<N: Observing>() {
     let mut a = observing::<N>();
-    let (mut teller, mut x, listed, other) = another_address_of_a_connected_peer(&mut a).await;
+    let (mut teller, mut x, listed, (_open, other)) =
+        another_address_of_a_connected_peer(&mut a).await;
     let peer = x.id;
     a.news();
     a.swarm.behaviour_mut().b().get_closest_peers(peer);
@@ -175,7 +173,10 @@ async fn the_closest_peers_are_merged<N: Observing>() {
     .await;
     assert!(found(&a, peer).unwrap().contains(&with_id(&other, peer)));
     // It was connected all the time: no dial has told the address.
-    assert_eq!(a.addresses(peer), sorted(vec![listed.clone(), other.clone()]));
+    assert_eq!(
+        a.addresses(peer),
+        sorted(vec![listed.clone(), other.clone()])
+    );
     assert_eq!(sources(&a, peer, &other), Sources::KADEMLIA);
     assert_eq!(a.info(peer, &listed).unwrap().standing, Standing::Proven);
     let changes = a.news();
@@ -192,18 +193,20 @@ async fn the_closest_peers_are_merged<N: Observing>() {
 
 async fn what_a_query_that_timed_out_has_found_is_merged<N: Observing>() {
     let mut a: Node<N> = Setup::default().compose(
-        |store, key| store.observe(identify(key)),
+        // Kademlia looks at the time only when something else wakes the swarm.
+        |store, key| store.observe(restless_identify(key)),
         |store, key| {
             store.observe(kad_with(key, |config| {
                 config.set_query_timeout(Duration::from_secs(2));
             }))
         },
     );
-    let (mut teller, mut x, listed, other) = another_address_of_a_connected_peer(&mut a).await;
+    let (mut teller, mut x, listed, (_open, other)) =
+        another_address_of_a_connected_peer(&mut a).await;
     let peer = x.id;
     // The query waits for this one until its time is over.
     let ghost = PeerId::random();
-    let (_silence, nowhere) = Silence::new();
+    let (_silence, nowhere) = silence();
     a.swarm.behaviour_mut().b().add_address(&ghost, nowhere);
     a.swarm.behaviour_mut().b().get_closest_peers(peer);
     until((&mut a, &mut teller, &mut x), |(a, _, _)| {
@@ -219,15 +222,19 @@ async fn what_a_query_that_timed_out_has_found_is_merged<N: Observing>() {
     })
     .await;
     assert!(found(&a, peer).unwrap().contains(&with_id(&other, peer)));
-    assert_eq!(a.addresses(peer), sorted(vec![listed, other.clone()]));
-    assert_eq!(sources(&a, peer, &other), Sources::KADEMLIA);
+    // Identify, which does not list it, may have had another word by now.
+    assert!(a.news().iter().any(|event| matches!(
+        event,
+        Event::AddressesChanged { peer: p, addresses, cause: Cause::Discovery }
+            if *p == peer && sorted(addresses.to_vec()) == sorted(vec![listed.clone(), other.clone()])
+    )));
 }
 
 async fn addresses_that_a_query_adds_to_a_dial_are_merged<N: Observing>() {
     let (mut a, mut teller) = (observing::<N>(), server());
     let entrance = teller.listen().await;
     let ghost = PeerId::random();
-    let (_silence, nowhere) = Silence::new();
+    let (_silence, nowhere) = silence();
     teller
         .swarm
         .behaviour_mut()
@@ -244,11 +251,14 @@ async fn addresses_that_a_query_adds_to_a_dial_are_merged<N: Observing>() {
     .await;
     // No event of Kademlia's has named it: the dial was the only place to see.
     assert_eq!(found(&a, ghost), None);
-    let named = a.kad_events().any(
-        |event| matches!(event, kad::Event::RoutingUpdated { peer, .. } if *peer == ghost),
-    );
+    let named = a
+        .kad_events()
+        .any(|event| matches!(event, kad::Event::RoutingUpdated { peer, .. } if *peer == ghost));
     assert!(!named);
-    assert_eq!(a.addresses(ghost), sorted(vec![refused(1), nowhere.clone()]));
+    assert_eq!(
+        a.addresses(ghost),
+        sorted(vec![refused(1), nowhere.clone()])
+    );
     // And it was dialled there.
     assert!(a.dialled().contains(&with_id(&nowhere, ghost)));
 }
@@ -300,9 +310,8 @@ async fn a_peer_that_could_be_in_the_routing_table_is_merged<N: Observing>() {
     let peer = b.id;
     connect(&mut a, &mut b, &address).await;
     until((&mut a, &mut b), |(a, _)| {
-        a.kad_events().any(
-            |event| matches!(event, kad::Event::RoutablePeer { peer: p, .. } if *p == peer),
-        )
+        a.kad_events()
+            .any(|event| matches!(event, kad::Event::RoutablePeer { peer: p, .. } if *p == peer))
     })
     .await;
     assert_eq!(a.addresses(peer), [address.clone()]);
@@ -331,7 +340,7 @@ async fn a_peer_that_waits_for_a_place_in_the_routing_table_is_merged<N: Observi
     let holder = std::iter::repeat_with(PeerId::random)
         .find(|holder| bucket(*holder) == Some(255))
         .unwrap();
-    let (_silence, nowhere) = Silence::new();
+    let (_silence, nowhere) = silence();
     a.swarm.behaviour_mut().b().add_address(&holder, nowhere);
 
     let address = b.listen().await;

@@ -56,12 +56,12 @@ enum State {
 impl RedbDatastore {
     /// Opens the file at `path`, or creates it.
     ///
-    /// Blocks while the file is read; after a crash redb checks it, which takes longer for a large one.
+    /// Blocks while redb reads and checks the file, which takes longer for a large one.
     ///
     /// # Errors
     ///
     /// [`DatastoreError::Locked`] when another process or store holds the file, [`DatastoreError::Open`] when
-    /// its folder does not exist, it may not be read and written, or it is not a redb file.
+    /// its folder does not exist, it may not be read and written, it is damaged, or it is not a redb file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatastoreError> {
         let path = path.as_ref().to_path_buf();
         let database = open(&path)?;
@@ -230,6 +230,9 @@ fn open(path: &Path) -> Result<Database, DatastoreError> {
         .and_then(|backend| {
             Database::builder()
                 .set_cache_size(CACHE)
+                // Without it redb trusts the file, and panics later where it is damaged. It reads the file once
+                // more, as the store does at start anyway.
+                .set_check_integrity_on_open(true)
                 .create_with_backend(backend)
         })
         .map_err(|error| match error {

@@ -28,7 +28,7 @@ use libp2p_swarm::{
 pub use learned::{Learned, Teach};
 
 use crate::{
-    address::{Source, bare, with_peer},
+    address::{Source, bare, with_peer, without_given},
     store::PeerStore,
 };
 
@@ -110,10 +110,12 @@ impl<B: NetworkBehaviour> Observed<B> {
     }
 
     /// Of what the inner behaviour adds to a dial, what the store would offer too, in the form in which it does.
-    fn gate(&self, peer: PeerId, told: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    fn gate(&self, peer: PeerId, told: Vec<Multiaddr>, given: &[Multiaddr]) -> Vec<Multiaddr> {
         if self.pass_dial_addresses || told.is_empty() {
             return told;
         }
+        let max_len = self.store.inner().config().max_address_len().get();
+        let told = without_given(&peer, told, given, max_len);
         let Some(offers) = self.store.inner().offers(&peer) else {
             // No opinion, but that nobody from afar makes this node dial into its own network.
             let takes = |address: &Multiaddr| {
@@ -121,7 +123,6 @@ impl<B: NetworkBehaviour> Observed<B> {
             };
             return told.into_iter().filter(takes).collect();
         };
-        let max_len = self.store.inner().config().max_address_len().get();
         let mut passed: Vec<Multiaddr> = Vec::with_capacity(told.len().min(offers.len()));
         for address in told {
             let Ok(Some(address)) = bare(&peer, &address, max_len) else {
@@ -209,7 +210,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
         if !told.is_empty() {
             Learned::new(&self.store, self.source.for_dials()).add(peer, &told);
         }
-        Ok(self.gate(peer, told))
+        Ok(self.gate(peer, told, addresses))
     }
 
     fn handle_established_outbound_connection(

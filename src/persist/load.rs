@@ -33,6 +33,7 @@ pub(crate) async fn load(
         now,
         skipped: false,
         incomplete: false,
+        without_addresses: Vec::new(),
         again: false,
     };
     loader.pass(datastore).await?;
@@ -61,6 +62,9 @@ struct Loader {
     skipped: bool,
     /// After that, a peer was taken in, so that it may have been one of its books.
     incomplete: bool,
+    /// Peers of which another book came before the addresses, if those come at all. What they are worth is not
+    /// known by then: they yield to any peer with addresses, as they do where the addresses come first.
+    without_addresses: Vec<PeerId>,
     /// The second pass: it only completes peers that are known, and counts nothing.
     again: bool,
 }
@@ -260,7 +264,11 @@ impl Loader {
             });
             return;
         }
-        if self.is_full() {
+        while self.is_full() {
+            if let Some(victim) = self.without_addresses.pop() {
+                self.leave_on_disk_unless_complete(&victim);
+                continue;
+            }
             let worth = (record.class(), record.last_heard());
             match self.state.table.least_valuable(List::ORDER) {
                 Some((class, victim)) if self.worth(class, &victim) < worth => {
@@ -287,6 +295,14 @@ impl Loader {
         self.skipped |= record.saved != Books::ADDRESSES;
     }
 
+    /// As [`Loader::leave_on_disk`], if the addresses of the peer have not come in the meantime.
+    fn leave_on_disk_unless_complete(&mut self, victim: &PeerId) {
+        let record = self.state.table.get(victim);
+        if record.is_some_and(|record| !record.saved.contains(Books::ADDRESSES)) {
+            self.leave_on_disk(victim);
+        }
+    }
+
     /// Adds another book to a peer; makes the peer only while there is room.
     fn attach(&mut self, peer: PeerId, book: Books, change: impl FnOnce(&mut Record)) {
         if !self.state.table.contains(&peer) {
@@ -295,6 +311,7 @@ impl Loader {
                 return;
             }
             self.state.table.insert(Record::new(peer, self.now.wall));
+            self.without_addresses.push(peer);
         }
         self.state.table.change(&peer, |record| {
             change(record);

@@ -21,10 +21,7 @@ async fn kademlia_does_not_bring_back_what_a_push_dropped<N: Observing>() {
     meet(&mut a, &mut b, &one).await;
     // The routing tables of both others hold the address that is about to go.
     let address = c.listen().await;
-    c.swarm
-        .behaviour_mut()
-        .kad
-        .add_address(&peer, two.clone());
+    c.swarm.behaviour_mut().kad.add_address(&peer, two.clone());
     let kad = a.swarm.behaviour_mut().b();
     kad.add_address(&peer, two.clone());
     kad.add_address(&c.id, address.clone());

@@ -31,7 +31,7 @@ fn newer_fields() -> Vec<u8> {
 
 /// An address of a protocol that nobody has heard of, as js-libp2p would write it.
 fn unreadable(number: u8) -> Vec<u8> {
-    js_address(&[0xff, 0xff, 0x03, number], number % 2 == 0)
+    js_address(&[0xff, 0xff, 0x03, number], number.is_multiple_of(2))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    thread::{self, ThreadId},
+    thread::{self, Thread},
     time::Duration,
 };
 
@@ -131,12 +131,9 @@ fn a_store_on_its_own_thread_waits_for_the_clock_and_not_for_the_machine() {
 #[test]
 fn the_datastore_is_used_on_a_thread_of_its_own() {
     let datastore = Recording::default();
-    let on: Arc<Mutex<Option<(ThreadId, Option<String>)>>> = Arc::default();
+    let on: Arc<Mutex<Option<Thread>>> = Arc::default();
     let seen = on.clone();
-    datastore.during_commit(move || {
-        let current = thread::current();
-        *seen.lock() = Some((current.id(), current.name().map(str::to_owned)));
-    });
+    datastore.during_commit(move || *seen.lock() = Some(thread::current()));
     let store = block_on(PeerStore::open(
         PeerId::random(),
         datastore,
@@ -145,9 +142,9 @@ fn the_datastore_is_used_on_a_thread_of_its_own() {
     .unwrap();
     touch(&store);
     block_on(store.flush()).unwrap();
-    let (thread, name) = on.lock().take().unwrap();
-    assert_ne!(thread, thread::current().id());
-    assert_eq!(name.as_deref(), Some("peerstore"));
+    let thread = on.lock().take().unwrap();
+    assert_ne!(thread.id(), thread::current().id());
+    assert_eq!(thread.name(), Some("peerstore"));
 }
 
 #[test]
