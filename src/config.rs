@@ -137,7 +137,7 @@ settings! {
 
     /// Addresses of one peer. When they are full a new address takes the place of one that is worth less, or
     /// of one that is worth the same and was last heard of more than a quarter of its lifetime before; else it
-    /// is refused. Pinned addresses never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
+    /// is refused. Pinned addresses and those of open connections never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
     max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
 
     /// Length of one address in bytes, in multiaddr's binary form and without `/p2p/<peer>` at its end. Longer

@@ -176,15 +176,33 @@ impl Model {
     }
 }
 
+/// Whether a success says more than what is on disk: else each reconnect of a quiet node would be a write.
+pub(crate) fn is_worth_saving(
+    before: &History,
+    after: &History,
+    epoch: Epoch,
+    standing: Standing,
+) -> bool {
+    /// A twentieth of all confidence.
+    const NOTICEABLE: u8 = 13;
+    let stale = Duration::from_secs_f64(STANDINGS[standing as usize].half_life / 4.0);
+    let time = |history: &History| epoch.time(history.evidence).unwrap_or_default();
+    before.failures > 0
+        || before.flags.intersection(Flags::EVIDENCE | Flags::WRONG_PEER) != Flags::EVIDENCE
+        || before.level.abs_diff(after.level) >= NOTICEABLE
+        || time(after).since(time(before)) > stale
+}
+
 /// How long an address is remembered after it was last heard of, or its connection ended: the lifetime of its
-/// standing, halved by each failure in a row, down to a sixteenth.
+/// standing, halved by each failure in a row, down to a quarter: a peer that
+/// is away for some days is not forgotten because it was called.
 pub(crate) fn lifetime(standing: Standing, failures: u8, config: &Config) -> Duration {
     let full = match standing {
         Standing::Proven => config.proven_lifetime(),
         Standing::SelfTold => config.self_told_lifetime(),
         Standing::Hearsay | Standing::Inbound => config.hearsay_lifetime(),
     };
-    full / (1 << failures.min(4))
+    full / (1 << failures.min(2))
 }
 
 /// How long an address is left alone after so many failures in a row. Nothing of it is stored: it follows from the
@@ -331,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_halve_with_each_failure_down_to_a_sixteenth() {
+    fn lifetimes_halve_with_each_failure_down_to_a_quarter() {
         let config = Config::default();
         for standing in STANDING {
             let full = lifetime(standing, 0, &config);
             assert_eq!(lifetime(standing, 1, &config), full / 2);
-            assert_eq!(lifetime(standing, 255, &config), full / 16);
+            assert_eq!(lifetime(standing, 255, &config), full / 4);
         }
     }
 }

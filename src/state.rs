@@ -364,6 +364,7 @@ impl State {
             }
             self.ignored.insert(peer, now.wall.after(duration));
         }
+        self.collect_peer(&peer, now);
         let mut delta = Delta::default();
         let claimed = self.claims_of(&peer);
         let held = self.table.change(&peer, |record| {

@@ -584,8 +584,9 @@ impl Inner {
                 let end = *end.get_or_insert(state.table.slots());
                 let (records, next) = state.table.page(start, PAGE.min(end - start));
                 let rules = state.rules(now);
+                let alive = records.filter(|record| !record.has_expired(rules));
                 (
-                    records.filter_map(|record| copy(record, rules)).collect(),
+                    alive.filter_map(|record| copy(record, rules)).collect(),
                     next.filter(|next| *next < end),
                 )
             });
@@ -796,8 +797,8 @@ fn now(clock: &dyn Clock, started: SystemTime) -> Now {
 fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
     let (peer, cause) = (record.id, Cause::Datastore);
     let mut events = vec![Event::PeerAdded { peer }];
-    if !record.addresses.is_empty() {
-        let addresses = shared(record.multiaddrs(state.rules(now)));
+    let addresses = shared(record.multiaddrs(state.rules(now)));
+    if !addresses.is_empty() {
         events.push(Event::AddressesChanged {
             peer,
             addresses,

@@ -123,7 +123,6 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// Plays a trace to a rule.
 pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling) -> Figures {
-    if std::env::var("DBG").is_ok() {println!("RUN {name:?}");}
     let rule = name.rule(capacity, trace.settings.seed);
     let mut node = Node {
         trace,
@@ -292,12 +291,6 @@ impl Node<'_> {
         }
         if self.trace.is_outage(began) {
             return;
-        }
-        if reachable && !success && std::env::var("DBG").is_ok() {
-            let a = self.trace.address(place.unwrap()).clone();
-            let f = self.rule.forecasts(Some(id));
-            let all: Vec<_> = f.iter().map(|f| format!("{:?}:{:.2}{}{}", f.standing, f.confidence, if f.address == a {"*"} else {""}, if tried.contains(&f.address) {"t"} else {""})).collect();
-            println!("MISS friend={} rounds={rounds} tried={} true_tried={} held={} {}", peer<100, tried.len(), tried.contains(&a), f.iter().any(|f| f.address==a), all.join(" "));
         }
         let figures = &mut self.figures;
         figures.attempts += attempts;

@@ -308,10 +308,9 @@ impl Rule for Theirs {
         offers(&mut self.0, peer)
     }
 
-    /// It gives no order; the peers that it touched last come first.
+    /// In the order in which its iterator yields them.
     fn at_start(&mut self, _: Secs) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut peers: Vec<PeerId> = self.0.store().record_iter().map(|(peer, _)| *peer).collect();
-        peers.reverse();
         peers.truncate(AT_START);
         peers.into_iter().map(|peer| (peer, self.offers(peer))).collect()
     }

@@ -290,9 +290,12 @@ impl Record {
         let standing = rules.standing(entry, epoch);
         delta.outcomes.push((standing, true));
         let history = &mut entry.history;
+        let before = *history;
         rules.model.succeeded(history, epoch, standing, rules.now);
         history.flags.insert(Flags::IN_USE);
-        delta.save_later |= Books::ADDRESSES;
+        if quality::is_worth_saving(&before, history, epoch, standing) {
+            delta.save_later |= Books::ADDRESSES;
+        }
         let kept = epoch.time(history.success);
         if kept.is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime())) {
             history.success = now;
@@ -489,6 +492,7 @@ impl Record {
         let Some(entry) = self.find(address) else {
             return false;
         };
+        let proven = rules.standing(entry, epoch) == Standing::Proven;
         if !entry.history.sources.contains(sources) {
             // A first success must survive a crash; another source of hearsay may wait.
             let weight = (Sources::DIALLED | Sources::PINNED).intersects(sources);
@@ -504,7 +508,13 @@ impl Record {
         let lifetime = quality::lifetime(entry.told(), entry.history.failures, rules.config);
         if rules.is_stale(kept, lifetime) {
             entry.history.last_heard = now;
-            delta.save |= Books::ADDRESSES;
+            // It is the proof that keeps a proven one.
+            let books = if proven {
+                &mut delta.save_later
+            } else {
+                &mut delta.save
+            };
+            *books |= Books::ADDRESSES;
         }
         // A connection that lives for weeks proves its address all the time: should the process be killed, the
         // proof is not to be as old as the connection.
