@@ -209,7 +209,7 @@ settings! {
     private_hearsay / with_private_hearsay: bool = false;
 
     /// How long an address that others told, or that was only seen on an inbound connection, is remembered after it
-    /// was last heard of; halved by each failed dial in a row, down to a sixteenth. "Last heard of" is kept in steps of
+    /// was last heard of; halved by each failed dial in a row, down to a quarter. "Last heard of" is kept in steps of
     /// a quarter of it. What a peer dropped cannot come back by hearsay for as long.
     /// Default: [`DEFAULT_HEARSAY_LIFETIME`].
     hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;

@@ -87,7 +87,8 @@ pub enum Event {
         latency: Duration,
     },
     /// A peer is no longer known. When it was deleted, or nothing was left of it, events with empty sets came
-    /// before, from each book that held something; when it was evicted, this one stands for all.
+    /// before, from each book that held something; when it was evicted, or all of it had expired, this one stands for
+    /// all.
     PeerRemoved {
         /// The peer.
         peer: PeerId,

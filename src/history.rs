@@ -30,7 +30,7 @@ bitflags! {
         const IN_USE = 1;
         /// No transport of this run speaks it.
         const UNSUPPORTED = 1 << 1;
-        /// Another peer answered there at the last failure.
+        /// Another peer answered there at the last failure, or not long before it.
         const WRONG_PEER = 1 << 2;
         /// `level` holds what the evidence made of the confidence.
         const EVIDENCE = 1 << 3;
@@ -111,6 +111,11 @@ mod tests {
 
     const DAY: u64 = 24 * 60 * 60;
     const NOW: Timestamp = Timestamp(1_735_689_600);
+
+    #[test]
+    fn the_history_of_an_address_takes_16_bytes() {
+        assert_eq!(size_of::<History>(), 16);
+    }
 
     #[test]
     fn times_keep_their_step_for_at_least_48_days() {

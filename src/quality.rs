@@ -35,6 +35,11 @@ const STANDINGS: [Constants; 4] = [
 /// The floor of a standing, as a share of its prior: what an address is worth of which nothing was heard for long.
 const FLOOR_SHARE: f64 = 0.5;
 
+/// What has been told for long closes up to this share of the gap between the prior and 1; half of it after so many
+/// seconds.
+const LASTING_SHARE: f64 = 0.5;
+const LASTING: f64 = 2.0 * 3_600.0;
+
 /// A success closes this share of the gap between the confidence and 1.
 const SUCCESS: f64 = 0.8;
 
@@ -128,7 +133,7 @@ impl Model {
         let (level, since) = if history.flags.contains(Flags::EVIDENCE) {
             (f64::from(history.level) / 255.0, history.evidence)
         } else {
-            (prior, history.last_heard)
+            (told(prior, history, epoch), history.last_heard)
         };
         let age = now.since(epoch.time(since).unwrap_or(now)).as_secs_f64();
         let floor = prior * FLOOR_SHARE;
@@ -176,6 +181,15 @@ impl Model {
     }
 }
 
+/// The confidence in an address that was never dialled, when it was last heard of: the prior, and more of it the
+/// longer it has been told. Lies and stale records come and go; what is true is told for as long as it is true.
+fn told(prior: f64, history: &History, epoch: Epoch) -> f64 {
+    let first = epoch.time(history.first_heard).unwrap_or_default();
+    let last = epoch.time(history.last_heard).unwrap_or_default();
+    let hours = last.since(first).as_secs_f64() / LASTING;
+    prior + (1.0 - prior) * LASTING_SHARE * hours / (1.0 + hours)
+}
+
 /// Whether a success says more than what is on disk: else each reconnect of a quiet node would be a write.
 pub(crate) fn is_worth_saving(
     before: &History,
@@ -194,8 +208,8 @@ pub(crate) fn is_worth_saving(
 }
 
 /// How long an address is remembered after it was last heard of, or its connection ended: the lifetime of its
-/// standing, halved by each failure in a row, down to a quarter: a peer that
-/// is away for some days is not forgotten because it was called.
+/// standing, halved by each failure in a row, down to a quarter: a peer that is away for some days is not to be
+/// forgotten because it was called meanwhile.
 pub(crate) fn lifetime(standing: Standing, failures: u8, config: &Config) -> Duration {
     let full = match standing {
         Standing::Proven => config.proven_lifetime(),

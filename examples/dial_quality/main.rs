@@ -98,11 +98,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let training = play(main, &[TRAINING, TRAINING + 1], &names, LARGE, Dialling::Sequential);
     let fitted = names.map(|name| (name, Fitted::from(&training[&name])));
 
-    let few = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
+    let few = [Name::Ours, Name::Upstream, Name::FiveLines];
+    let more = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
     let mut runs = HashMap::new();
     for (dialling, names, title) in [
         (Dialling::Sequential, &Name::ALL[..], "one address after the other"),
-        (Dialling::Concurrent, &few[..], "8 addresses at once, the swarm's default"),
+        (Dialling::Concurrent, &more[..], "8 addresses at once, the swarm's default"),
         (Dialling::Smart, &few[..], "smart dialling"),
     ] {
         let played = play(main, &seeds, names, LARGE, dialling);

@@ -72,7 +72,7 @@ pub struct Figures {
     pub stored: Vec<Scored>,
     /// Dials until eight connections, at every start: at once, with 30 % of the peers gone, after a week.
     pub starts: [Vec<f64>; 3],
-    /// Outages, by peers whose first address was proven before: kept first, of all.
+    /// Peers whose first address had been proven when an outage began, and how many have it first afterwards.
     pub kept: (u32, u32),
 }
 
@@ -134,6 +134,7 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         ids: 0,
         told: BTreeSet::new(),
         snapshot: DAY,
+        proven: HashSet::new(),
         before_outage: None,
         figures: Figures::default(),
     };
@@ -157,6 +158,8 @@ struct Node<'a> {
     /// Who was said to be where in the trace.
     told: BTreeSet<(Peer, usize)>,
     snapshot: Secs,
+    /// Where this node has reached whom.
+    proven: HashSet<(Peer, Multiaddr)>,
     before_outage: Option<Vec<(Peer, Multiaddr)>>,
     figures: Figures,
 }
@@ -339,6 +342,7 @@ impl Node<'_> {
         match won {
             Some((_, _, Answer::Peer(other), address)) if other == peer => {
                 outcomes.push((bare(&address), true));
+                self.proven.insert((peer, bare(&address)));
                 let failed: Vec<_> = failed.into_iter().map(|(.., address)| address).collect();
                 let endpoint = ConnectedPoint::Dialer {
                     address,
@@ -415,18 +419,18 @@ impl Node<'_> {
         self.figures.starts[figure].push(f64::from(dials));
     }
 
-    /// Compares what is offered for friends right before and right after an outage.
+    /// Compares what is offered first right before and right after an outage.
     fn outage(&mut self) {
         let outage = self.trace.is_outage(self.now);
         match (&self.before_outage, outage) {
             (None, true) => {
-                let mut proven = Vec::new();
-                for peer in 0..100.min(self.trace.nodes.len()) {
-                    let id = self.trace.nodes[peer].id;
-                    let first = self.rule.offers(id).into_iter().next();
-                    proven.extend(first.map(|first| (peer, bare(&first))));
+                let mut first = Vec::new();
+                for (peer, node) in self.trace.nodes.iter().enumerate() {
+                    let offered = self.rule.offers(node.id).first().map(bare);
+                    first.extend(offered.map(|first| (peer, first)));
                 }
-                self.before_outage = Some(proven);
+                first.retain(|first| self.proven.contains(first));
+                self.before_outage = Some(first);
             }
             (Some(before), false) => {
                 for (peer, address) in before {

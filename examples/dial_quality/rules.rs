@@ -308,9 +308,11 @@ impl Rule for Theirs {
         offers(&mut self.0, peer)
     }
 
-    /// In the order in which its iterator yields them.
+    /// It gives no order. Its iterator begins with what it touched least recently, which nobody would want: here it is
+    /// walked backwards.
     fn at_start(&mut self, _: Secs) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let mut peers: Vec<PeerId> = self.0.store().record_iter().map(|(peer, _)| *peer).collect();
+        peers.reverse();
         peers.truncate(AT_START);
         peers.into_iter().map(|peer| (peer, self.offers(peer))).collect()
     }

@@ -318,9 +318,12 @@ impl Record {
         };
         let standing = rules.standing(entry, epoch);
         delta.outcomes.push((standing, false));
+        let blocked = rules.is_blocked(entry, epoch);
         rules
             .model
             .failed(&mut entry.history, epoch, standing, wrong_peer, rules.now);
+        // That nobody answered since does not mean that the other peer is gone.
+        entry.history.flags.set(Flags::WRONG_PEER, wrong_peer || blocked);
         delta.save_later |= Books::ADDRESSES;
     }
 

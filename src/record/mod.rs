@@ -370,12 +370,15 @@ impl Record {
 
     /// When the whole peer is forgotten if nothing more is heard of it: with its last address, and when it has none,
     /// as long after the last word of it as what it told of itself. `None` for never: it is pinned, connected, or
-    /// the user gave it metadata or a tag. A tag with a time to live keeps it for that time.
+    /// the user gave it metadata or a tag. A tag with a time to live keeps it for that time, and so does an address that
+    /// hearsay must not bring back.
     pub(crate) fn expires(&self, rules: Rules<'_>) -> Option<Timestamp> {
         if self.connected || self.has_user_metadata() {
             return None;
         }
         let mut last = self.tags.last_expiry()?;
+        // Hearsay is not to bring back what was dropped by letting the rest of the peer be forgotten first.
+        last = self.dropped.iter().fold(last, |last, (_, until)| last.max(*until));
         if self.addresses.is_empty() {
             let only_tags = self.protocols.is_empty()
                 && self.public_key.is_none()
