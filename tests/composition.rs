@@ -1,7 +1,10 @@
 //! The ways in which people put behaviours together: switched on and off, wrapped, without one part or another.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
+#[path = "composition/events.rs"]
+mod events;
 #[path = "support/swarm.rs"]
 mod swarm;
 
@@ -69,6 +72,20 @@ where
     })
 }
 
+/// Waits until `b` has learnt that `a` does not speak identify: by then `a` would have asked `b` as well.
+async fn nobody_answers<A: NetworkBehaviour>(a: &mut Node<A>, b: &mut Node<Plain>) {
+    let me = a.id;
+    until((a, b), |(_, b)| {
+        b.said.iter().any(|event| {
+            matches!(
+                event,
+                SwarmEvent::Behaviour(Out::Identify(identify::Event::Error { peer_id, .. })) if *peer_id == me
+            )
+        })
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_observer_can_be_switched_on() {
     let mut a = with(|store, identify| Toggle::from(Some(store.observe(identify))));
@@ -84,6 +101,7 @@ async fn an_observer_can_be_switched_off() {
     let mut b = plain();
     let address = b.listen().await;
     connect(&mut a, &mut b, &address).await;
+    nobody_answers(&mut a, &mut b).await;
     // The store goes on without it.
     assert_eq!(a.info(b.id, &address).unwrap().standing, Standing::Proven);
     assert_eq!(agent(&a, b.id), None);
@@ -100,8 +118,10 @@ async fn a_switch_can_be_observed() {
     let mut a = with::<Observed<Toggle<Identify>>>(|store, _| store.observe(None.into()));
     let address = b.listen().await;
     connect(&mut a, &mut b, &address).await;
+    nobody_answers(&mut a, &mut b).await;
     assert!(a.store.is_connected(&b.id));
     assert_eq!(agent(&a, b.id), None);
+    assert_eq!(a.protocols(b.id), [""; 0]);
 }
 
 #[derive(NetworkBehaviour)]
@@ -164,7 +184,7 @@ async fn observers_learn_without_the_stores_behaviour() {
     let peer = b.id;
     assert_eq!(agent(&a, peer).unwrap(), "rule-tester/7");
     assert_eq!(a.protocols(peer), a.listed_protocols(peer));
-    assert_eq!(a.addresses(peer), [listed.clone()]);
+    assert_eq!(a.addresses(peer), std::slice::from_ref(&listed));
     assert!(a.store.connected_peers().is_empty());
 
     let ghost = PeerId::random();
@@ -203,17 +223,13 @@ async fn events_can_be_passed_by_hand() {
 async fn a_store_has_one_behaviour_at_a_time() {
     let a = alone::<StoreFirst<_, _>>();
     let store = a.store.clone();
+    // A refused one takes nothing with it: the next is refused as well.
     for _ in 0..2 {
         assert_eq!(
             PeerStoreBehaviour::new(store.clone()).unwrap_err(),
             BehaviourError::AlreadyAttached
         );
     }
-    // A refused one takes nothing with it.
-    assert_eq!(
-        PeerStoreBehaviour::new(store.clone()).unwrap_err(),
-        BehaviourError::AlreadyAttached
-    );
     // Another store is another matter.
     let other = PeerStore::in_memory(a.id, Config::default());
     let behaviour = PeerStoreBehaviour::new(other.clone()).unwrap();
@@ -234,14 +250,22 @@ async fn a_store_goes_on_in_the_next_swarm() {
     let (key, store) = (setup.key.clone(), setup.store.clone());
     let mut a: Node<StoreFirst<_, _>> = setup.alone();
     connect(&mut a, &mut b, &address).await;
-    let me = a.id;
+    let (me, peer) = (a.id, b.id);
+    assert!(PeerStoreBehaviour::new(store.clone()).is_err());
+    assert_eq!(store.connections(&peer), 1);
+    assert!(store.get(&peer).unwrap().connected);
     drop(a);
-    until(&mut b, |b| !b.is_connected(me)).await;
+    // The swarm told nobody that it closed; the end of the behaviour does.
+    assert_eq!(store.connections(&peer), 0);
+    assert!(!store.get(&peer).unwrap().connected);
     assert!(store.connected_peers().is_empty());
+    until(&mut b, |b| !b.is_connected(me)).await;
 
     let mut a: Node<StoreFirst<_, _>> = Setup::with_store(key, store).alone();
     assert_eq!(a.dial(b.id), [with_id(&address, b.id)]);
     until((&mut a, &mut b), |(a, b)| a.store.is_connected(&b.id)).await;
+    assert_eq!(a.store.connections(&peer), 1);
+    assert_eq!(a.store.connected_peers(), [peer]);
 }
 
 // --- wrappers ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 //! Which addresses the swarm dials: the store's, each once, whoever else offers them, and the application's own.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "support/swarm.rs"]
 mod swarm;

@@ -1,7 +1,8 @@
 //! What connections and dials teach the store, on real swarms and in every order of the behaviour's fields. What
 //! no transport of the tests can cause (relays, hole punching, moving connections) is fed to the behaviour.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "gathering/failures.rs"]
 mod failures;

@@ -1,7 +1,8 @@
 //! What discovery protocols teach the store, and how they take it back: a real rendezvous point on the loopback
 //! interface, what the application and other behaviours announce, and the events of mDNS.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "support/swarm.rs"]
 mod swarm;

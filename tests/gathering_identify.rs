@@ -1,6 +1,7 @@
 //! What identify and identify-push teach the store, on real swarms and in every order of the behaviour's fields.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "gathering_identify/dropped.rs"]
 mod dropped;

@@ -1,7 +1,8 @@
 //! What Kademlia teaches the store, on real swarms and in every order of the behaviour's fields: whatever it says of
 //! addresses is merged, and nothing is dropped.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "support/swarm.rs"]
 mod swarm;

@@ -1,7 +1,8 @@
 //! Nodes to which nothing happens have nothing to tell: identify over and over, Kademlia, connections that come and
 //! go, and not one event or commit.
 
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "support/swarm.rs"]
 mod swarm;
@@ -49,7 +50,7 @@ impl Quiet {
         let news = a.news();
         assert!(news.is_empty(), "{news:?}");
         assert_eq!(store_events(a), self.swarm_events);
-        assert_eq!(a.store.unsaved(), 0);
+        assert_eq!(a.store.unsaved(), 0, "{:?}", a.store.peers());
         a.store.flush().await.unwrap();
         let commits = ledger.commits();
         let since = &commits[self.commits.len()..];

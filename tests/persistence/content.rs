@@ -244,6 +244,16 @@ fn an_address_of_inbound_connections_is_not_written() {
     hand.flush(&store);
     assert_eq!(puts(&datastore.take_commit()), [protos_key(&stranger)]);
 
+    // The address is left out of what is written of the others.
+    let pinned = PeerId::random();
+    inbound(&mut behaviour, pinned, &addr(50_001));
+    store.addresses().pin(pinned, [addr(1)]);
+    assert_eq!(store.addresses().get(&pinned).unwrap().len(), 2);
+    hand.flush(&store);
+    assert_eq!(puts(&datastore.take_commit()), [addrs_key(&pinned)]);
+    let again = hand.open(datastore.memory.clone());
+    assert_eq!(again.addresses().get(&pinned).unwrap(), [addr(1)]);
+
     // An address that identify confirms is no longer one that was only seen.
     store.learn(&Told(stranger, addr(50_001)));
     hand.flush(&store);

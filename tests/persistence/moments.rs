@@ -113,16 +113,19 @@ fn a_shutdown_is_over_only_when_the_datastore_is_closed() {
         clock.after(looks, move || {
             start(&started, async move { closing.shutdown().await }.boxed());
         });
-        let _ = hand.block(store.flush());
-        let over = call.lock().as_mut().and_then(|call| call.now_or_never());
-        assert!(
-            over.is_none() || datastore.closes() == 1,
-            "after {looks} looks"
-        );
-        hand.settle();
+        datastore.hold_closes();
+        let flushing = store.clone();
+        let flush = hand.start(async move { flushing.flush().await });
         if clock.is_armed() {
             return false;
         }
+        let over = call.lock().as_mut().and_then(|call| call.now_or_never());
+        assert!(over.is_none(), "after {looks} looks: {over:?}");
+        datastore.release();
+        hand.settle();
+        drop(flush);
+        let over = outcome(&call).expect("the call is over");
+        assert!(over.is_ok(), "after {looks} looks: {over:?}");
         assert_eq!(datastore.closes(), 1, "after {looks} looks");
         assert_eq!((datastore.memory.len(), store.unsaved()), (1, 0));
         true

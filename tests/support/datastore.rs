@@ -216,6 +216,7 @@ struct Record {
     script: VecDeque<Act>,
     hold_commits: bool,
     hold_queries: bool,
+    hold_closes: bool,
     panic_in_query: bool,
     panic_in_close: bool,
     during_commit: Option<Box<dyn FnOnce() + Send>>,
@@ -248,11 +249,17 @@ impl Recording {
         self.change(|record| record.hold_queries = true);
     }
 
+    /// Closing hangs from now on.
+    pub fn hold_closes(&self) {
+        self.change(|record| record.hold_closes = true);
+    }
+
     /// Whatever hangs goes on.
     pub fn release(&self) {
         self.change(|record| {
             record.hold_commits = false;
             record.hold_queries = false;
+            record.hold_closes = false;
         });
     }
 
@@ -427,7 +434,11 @@ impl Datastore for Recording {
             record.panic_in_close
         });
         assert!(!panics, "told to panic in close");
-        futures::future::ready(Ok(())).boxed()
+        async move {
+            self.until(|record| !record.hold_closes).await;
+            Ok(())
+        }
+        .boxed()
     }
 }
 

@@ -4,34 +4,29 @@
 // Every test file compiles this for itself and uses its own part of it.
 #![allow(dead_code, unused_macros, unused_imports)]
 
+#[path = "swarm/compose.rs"]
+mod compose;
+#[path = "swarm/record.rs"]
+mod record;
+
 use std::{
-    convert::Infallible,
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{
-    FutureExt, Stream, StreamExt,
-    future::{BoxFuture, Either, poll_fn, select},
+    StreamExt,
+    future::{Either, poll_fn, select},
     pin_mut,
-    stream::BoxStream,
 };
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport, TransportError,
-    core::{
-        ConnectedPoint,
-        muxing::StreamMuxerBox,
-        transport::{self, ListenerId, TransportEvent},
-        upgrade::Version,
-    },
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
+    core::{ConnectedPoint, transport::ListenerId, upgrade::Version},
     identify,
     identity::Keypair,
     kad,
     multiaddr::Protocol,
-    noise, rendezvous,
+    noise,
     swarm::{
         self, DialError, NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -40,153 +35,14 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_peerstore::{
-    AddressInfo, Batch, Config, Datastore, DatastoreError, Event, KeyValue, MemoryDatastore,
-    Observed, PeerStore, PeerStoreBehaviour, Subscription,
+    AddressInfo, Config, Datastore, Event, PeerStore, PeerStoreBehaviour, Subscription,
 };
+
+pub use compose::*;
+pub use record::*;
 
 /// How long any wait may last before its test fails: far more than a busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(90);
-
-/// How often identify repeats itself where a test counts its rounds.
-pub const ROUND: Duration = Duration::from_millis(30);
-
-pub type Kad = kad::Behaviour<kad::store::MemoryStore>;
-
-// --- behaviours --------------------------------------------------------------------------------------------
-
-/// What the behaviours of the tests yield, however they are composed.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)]
-pub enum Out {
-    Store(Event),
-    Identify(identify::Event),
-    Kad(kad::Event),
-    Client(rendezvous::client::Event),
-    Server(rendezvous::server::Event),
-}
-
-macro_rules! yields {
-    ($($variant:ident: $event:ty),*) => {
-        $(
-            impl From<$event> for Out {
-                fn from(event: $event) -> Self {
-                    Out::$variant(event)
-                }
-            }
-        )*
-    };
-}
-
-yields! {
-    Store: Event, Identify: identify::Event, Kad: kad::Event,
-    Client: rendezvous::client::Event, Server: rendezvous::server::Event
-}
-
-impl From<Infallible> for Out {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
-
-/// A behaviour of three fields, one of which is the store's.
-pub trait Order<A, B>: NetworkBehaviour<ToSwarm = Out> {
-    fn compose(peer_store: PeerStoreBehaviour, a: A, b: B) -> Self;
-    fn a(&mut self) -> &mut A;
-    fn b(&mut self) -> &mut B;
-}
-
-macro_rules! orders {
-    ($($name:ident: $($field:ident: $type:ty),*;)*) => {
-        $(
-            #[derive(NetworkBehaviour)]
-            #[behaviour(to_swarm = "Out")]
-            pub struct $name<A, B> {
-                $(pub $field: $type),*
-            }
-
-            impl<A, B> Order<A, B> for $name<A, B>
-            where
-                A: NetworkBehaviour,
-                B: NetworkBehaviour,
-                Out: From<A::ToSwarm> + From<B::ToSwarm>,
-            {
-                fn compose(peer_store: PeerStoreBehaviour, a: A, b: B) -> Self {
-                    Self { peer_store, a, b }
-                }
-                fn a(&mut self) -> &mut A {
-                    &mut self.a
-                }
-                fn b(&mut self) -> &mut B {
-                    &mut self.b
-                }
-            }
-        )*
-    };
-}
-
-orders! {
-    StoreFirst: peer_store: PeerStoreBehaviour, a: A, b: B;
-    StoreBetween: a: A, peer_store: PeerStoreBehaviour, b: B;
-    StoreLast: a: A, b: B, peer_store: PeerStoreBehaviour;
-}
-
-/// The composition of the crate's documentation: identify and Kademlia, both observed.
-pub trait Observing: Order<Observed<identify::Behaviour>, Observed<Kad>> {}
-impl<T: Order<Observed<identify::Behaviour>, Observed<Kad>>> Observing for T {}
-
-/// Nothing but the store's behaviour.
-pub trait Alone: Order<dummy::Behaviour, dummy::Behaviour> {}
-impl<T: Order<dummy::Behaviour, dummy::Behaviour>> Alone for T {}
-
-/// Runs each rule three times: with the store's behaviour before, between and after the others.
-macro_rules! in_every_order {
-    ($($rule:ident),* $(,)?) => {
-        $crate::swarm::in_every_order!(@ store_first StoreFirst: $($rule),*);
-        $crate::swarm::in_every_order!(@ store_between StoreBetween: $($rule),*);
-        $crate::swarm::in_every_order!(@ store_last StoreLast: $($rule),*);
-    };
-    (@ $module:ident $order:ident: $($rule:ident),*) => {
-        mod $module {
-            $(
-                #[tokio::test]
-                async fn $rule() {
-                    super::$rule::<$crate::swarm::$order<_, _>>().await;
-                }
-            )*
-        }
-    };
-}
-pub(crate) use in_every_order;
-
-pub fn identify_config(key: &Keypair) -> identify::Config {
-    identify::Config::new("/rule/1.0.0".to_owned(), key.public())
-        .with_agent_version("rule-tester/7".to_owned())
-        .with_push_listen_addr_updates(true)
-}
-
-pub fn identify(key: &Keypair) -> identify::Behaviour {
-    identify::Behaviour::new(identify_config(key))
-}
-
-/// Identify that asks again at once, over and over.
-pub fn restless_identify(key: &Keypair) -> identify::Behaviour {
-    identify::Behaviour::new(identify_config(key).with_interval(ROUND))
-}
-
-/// A Kademlia server that starts nothing by itself.
-pub fn kad_with(key: &Keypair, configure: impl FnOnce(&mut kad::Config)) -> Kad {
-    let id = key.public().to_peer_id();
-    let mut config = kad::Config::new(kad::PROTOCOL_NAME);
-    config.set_periodic_bootstrap_interval(None);
-    configure(&mut config);
-    let mut kad = Kad::with_config(id, kad::store::MemoryStore::new(id), config);
-    kad.set_mode(Some(kad::Mode::Server));
-    kad
-}
-
-pub fn kad(key: &Keypair) -> Kad {
-    kad_with(key, |_| {})
-}
 
 // --- building ----------------------------------------------------------------------------------------------
 
@@ -693,80 +549,4 @@ where
     let peer = b.id;
     let enough = a.identified(peer) + rounds;
     until((a, b), move |(a, _)| a.identified(peer) >= enough)
-}
-
-// --- a transport that remembers ----------------------------------------------------------------------------
-
-type Dials = Arc<Mutex<Vec<Multiaddr>>>;
-
-struct Recording {
-    inner: transport::Boxed<(PeerId, StreamMuxerBox)>,
-    dials: Dials,
-}
-
-impl Transport for Recording {
-    type Output = (PeerId, StreamMuxerBox);
-    type Error = io::Error;
-    type ListenerUpgrade = <transport::Boxed<Self::Output> as Transport>::ListenerUpgrade;
-    type Dial = <transport::Boxed<Self::Output> as Transport>::Dial;
-
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<io::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        opts: transport::DialOpts,
-    ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.dials.lock().unwrap().push(address.clone());
-        self.inner.dial(address, opts)
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
-    }
-}
-
-// --- a datastore that remembers ----------------------------------------------------------------------------
-
-/// A datastore in memory that notes the keys of each commit.
-#[derive(Clone, Default)]
-pub struct Ledger {
-    inner: MemoryDatastore,
-    commits: Arc<Mutex<Vec<Vec<String>>>>,
-}
-
-impl Ledger {
-    /// The keys that each commit wrote or deleted, in the order of the commits.
-    pub fn commits(&self) -> Vec<Vec<String>> {
-        self.commits.lock().unwrap().clone()
-    }
-}
-
-impl Datastore for Ledger {
-    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, DatastoreError>> {
-        self.inner.get(key)
-    }
-
-    fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
-        self.inner.query(prefix)
-    }
-
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        let keys = batch.iter().map(|(key, _)| key.to_owned()).collect();
-        self.commits.lock().unwrap().push(keys);
-        self.inner.commit(batch)
-    }
 }
