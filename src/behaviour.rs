@@ -342,7 +342,12 @@ impl PeerStoreBehaviour {
 }
 
 /// Whether the moment `at` has come; else the task is woken then.
-fn poll_alarm(alarm: &mut Option<Alarm>, at: Duration, store: &Inner, cx: &mut Context<'_>) -> bool {
+fn poll_alarm(
+    alarm: &mut Option<Alarm>,
+    at: Duration,
+    store: &Inner,
+    cx: &mut Context<'_>,
+) -> bool {
     if alarm.as_ref().is_none_or(|(set, _)| *set != at) {
         *alarm = None;
     }

@@ -47,9 +47,8 @@ pub(crate) fn choose<G: Clone + Eq + Hash>(
         }
     }
 
-    let is_long = |c: &Candidate<G>| {
-        c.proven && c.first_proven.is_some_and(|first| now.since(first) > LONG)
-    };
+    let is_long =
+        |c: &Candidate<G>| c.proven && c.first_proven.is_some_and(|first| now.since(first) > LONG);
     let third = n.div_ceil(3);
     for _ in 0..third.min(n - chosen.len()) {
         chosen.extend(groups.draw(|c| f64::from(is_long(c)), &mut random));
@@ -167,8 +166,10 @@ mod tests {
     #[test]
     fn no_two_peers_of_one_group_are_chosen() {
         let candidates: Vec<_> = (0..100).map(|i| proven(i % 5, 1, 0.9)).collect();
-        let groups: HashMap<PeerId, u32> =
-            candidates.iter().map(|c| (c.peer, c.group.unwrap_or(0))).collect();
+        let groups: HashMap<PeerId, u32> = candidates
+            .iter()
+            .map(|c| (c.peer, c.group.unwrap_or(0)))
+            .collect();
         let chosen = choose(candidates, 20, NOW, random());
         let distinct: HashSet<u32> = chosen.iter().map(|peer| groups[peer]).collect();
         assert_eq!((chosen.len(), distinct.len()), (5, 5));
@@ -215,7 +216,9 @@ mod tests {
         for _ in 0..1_000 {
             let mut candidates: Vec<_> = (0..300).map(|i| proven(i % 20, 60, 1.0)).collect();
             // They were even the last to be dialled, and so are the anchors.
-            candidates.iter_mut().for_each(|c| c.last_success = Some(NOW));
+            candidates
+                .iter_mut()
+                .for_each(|c| c.last_success = Some(NOW));
             let evil: HashSet<PeerId> = candidates.iter().map(|c| c.peer).collect();
             candidates.extend((0..700_u32).map(|i| {
                 let days = u64::from(i % 20);

@@ -35,7 +35,7 @@ const STANDINGS: [Constants; 4] = [
 /// The floor of a standing, as a share of its prior: what an address is worth of which nothing was heard for long.
 const FLOOR_SHARE: f64 = 0.5;
 
-/// What has been told for long closes up to this share of the gap between the prior and 1; half of it after so many
+/// Hearsay that has been told for long closes up to this share of the gap between the prior and 1; half of it after so many
 /// seconds.
 const LASTING_SHARE: f64 = 0.5;
 const LASTING: f64 = 2.0 * 3_600.0;
@@ -133,7 +133,11 @@ impl Model {
         let (level, since) = if history.flags.contains(Flags::EVIDENCE) {
             (f64::from(history.level) / 255.0, history.evidence)
         } else {
-            (told(prior, history, epoch), history.last_heard)
+            let level = match standing {
+                Standing::Hearsay => told(prior, history, epoch),
+                _ => prior,
+            };
+            (level, history.last_heard)
         };
         let age = now.since(epoch.time(since).unwrap_or(now)).as_secs_f64();
         let floor = prior * FLOOR_SHARE;
@@ -181,13 +185,13 @@ impl Model {
     }
 }
 
-/// The confidence in an address that was never dialled, when it was last heard of: the prior, and more of it the
-/// longer it has been told. Lies and stale records come and go; what is true is told for as long as it is true.
+/// The confidence in hearsay that was never dialled, when it was last heard of: the prior, and more the longer it
+/// has been told. Lies and stale records come and go; what is true is told for as long as it is true.
 fn told(prior: f64, history: &History, epoch: Epoch) -> f64 {
     let first = epoch.time(history.first_heard).unwrap_or_default();
     let last = epoch.time(history.last_heard).unwrap_or_default();
-    let hours = last.since(first).as_secs_f64() / LASTING;
-    prior + (1.0 - prior) * LASTING_SHARE * hours / (1.0 + hours)
+    let told = last.since(first).as_secs_f64() / LASTING;
+    prior + (1.0 - prior) * LASTING_SHARE * told / (1.0 + told)
 }
 
 /// Whether a success says more than what is on disk: else each reconnect of a quiet node would be a write.
@@ -202,7 +206,10 @@ pub(crate) fn is_worth_saving(
     let stale = Duration::from_secs_f64(STANDINGS[standing as usize].half_life / 4.0);
     let time = |history: &History| epoch.time(history.evidence).unwrap_or_default();
     before.failures > 0
-        || before.flags.intersection(Flags::EVIDENCE | Flags::WRONG_PEER) != Flags::EVIDENCE
+        || before
+            .flags
+            .intersection(Flags::EVIDENCE | Flags::WRONG_PEER)
+            != Flags::EVIDENCE
         || before.level.abs_diff(after.level) >= NOTICEABLE
         || time(after).since(time(before)) > stale
 }

@@ -26,7 +26,11 @@ pub(crate) struct Redial {
 }
 
 impl Redial {
-    pub(crate) fn new(connections: NonZeroUsize, parallel: NonZeroUsize, peers: Vec<PeerId>) -> Self {
+    pub(crate) fn new(
+        connections: NonZeroUsize,
+        parallel: NonZeroUsize,
+        peers: Vec<PeerId>,
+    ) -> Self {
         Self {
             connections: connections.get(),
             parallel: parallel.get(),
@@ -179,9 +183,15 @@ mod tests {
         let mut feelers = Feelers::new(MINUTE, Duration::ZERO);
         let mut pick = |address, minutes| feelers.pick([at(address)], MINUTE * minutes).is_some();
         assert!(pick("/ip4/192.0.2.1/tcp/1", 1));
-        assert!(!pick("/ip4/192.0.2.1/tcp/2", 1), "the same host, another port");
+        assert!(
+            !pick("/ip4/192.0.2.1/tcp/2", 1),
+            "the same host, another port"
+        );
         assert!(!pick("/ip4/192.0.2.2/tcp/1", 1), "its neighbour");
-        assert!(pick("/ip4/192.0.2.2/tcp/1", 2), "its neighbour a minute later");
+        assert!(
+            pick("/ip4/192.0.2.2/tcp/1", 2),
+            "its neighbour a minute later"
+        );
         assert!(!pick("/ip4/192.0.2.1/tcp/1", 10));
         assert!(pick("/ip4/192.0.2.1/tcp/1", 11));
         assert!(pick("/ip6/2001:db8::1/tcp/1", 1));

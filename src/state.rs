@@ -179,7 +179,9 @@ impl State {
         self.collect_peer(&peer, now);
         let claimed = self.claims_of(&peer);
         // What a peer says of itself counts for the place from which it says so.
-        let source = (cause == Cause::Identify).then(|| self.links.source(&peer)).flatten();
+        let source = (cause == Cause::Identify)
+            .then(|| self.links.source(&peer))
+            .flatten();
         let rules = rules!(self, now);
         if self.table.contains(&peer) {
             self.table.change(&peer, |record| {
@@ -199,7 +201,9 @@ impl State {
             self.ignored.remove(&peer);
         }
         self.update_claims(&peer, claimed);
-        if matches!(cause, Cause::Identify | Cause::Dial) && delta.changed.contains(Books::ADDRESSES) {
+        if matches!(cause, Cause::Identify | Cause::Dial)
+            && delta.changed.contains(Books::ADDRESSES)
+        {
             self.displace_claims(&peer, now);
         }
         self.finish(peer, delta, cause, now)
@@ -612,6 +616,8 @@ impl State {
 
     /// The behaviour is gone, and with it what it knew of connections.
     pub(crate) fn all_connections_closed(&mut self, now: Now) {
+        // As at shutdown: usually this comes just before it.
+        self.touch_in_use(now);
         let connected: Vec<PeerId> = self.links.peers().copied().collect();
         for peer in connected {
             for address in self.links.addresses(&peer) {
@@ -643,7 +649,9 @@ impl State {
 
     fn withdraw_claims(&mut self, peer: &PeerId, claimed: &[Spot]) {
         if let Some(slot) = self.table.slot_of(peer) {
-            claimed.iter().for_each(|spot| self.claims.remove(*spot, slot));
+            claimed
+                .iter()
+                .for_each(|spot| self.claims.remove(*spot, slot));
         }
     }
 
@@ -679,7 +687,10 @@ impl State {
         let secret = &self.secret;
         let mut delta = Delta::default();
         self.table.change(peer, |record| {
-            record.displace(|address| claims::spot(address, secret) == Some(spot), &mut delta);
+            record.displace(
+                |address| claims::spot(address, secret) == Some(spot),
+                &mut delta,
+            );
             record.stamp(delta.changed, now.wall);
         });
         self.update_claims(peer, claimed);

@@ -147,9 +147,7 @@ impl Table {
 
     /// How many records of a group stand in a list.
     pub(crate) fn count_group(&self, list: List, group: Group) -> usize {
-        self.lists[list as usize]
-            .members(group, &self.hasher)
-            .len()
+        self.lists[list as usize].members(group, &self.hasher).len()
     }
 
     /// The slot of a record: the same for as long as it is stored.

@@ -12,7 +12,9 @@ use libp2p::{
     identity::Keypair,
     swarm::{NetworkBehaviour, SwarmEvent, dummy},
 };
-use libp2p_peerstore::{Config, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Standing};
+use libp2p_peerstore::{
+    Config, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Standing,
+};
 use swarm::*;
 
 fn size(n: usize) -> NonZeroUsize {
@@ -35,7 +37,9 @@ async fn remembering(peers: &mut [(Node<dummy::Behaviour>, Multiaddr)]) -> Setup
     let key = Keypair::generate_ed25519();
     let datastore = MemoryDatastore::default();
     let id = key.public().to_peer_id();
-    let store = PeerStore::open(id, datastore.clone(), Config::default()).await.unwrap();
+    let store = PeerStore::open(id, datastore.clone(), Config::default())
+        .await
+        .unwrap();
     let mut node = Setup::with_store(key.clone(), store)
         .build(|store, _| PeerStoreBehaviour::new(store.clone()).unwrap());
     for (peer, address) in peers.iter_mut() {
@@ -43,7 +47,9 @@ async fn remembering(peers: &mut [(Node<dummy::Behaviour>, Multiaddr)]) -> Setup
     }
     node.store.shutdown().await.unwrap();
     drop(node);
-    let store = PeerStore::open(id, datastore, Config::default()).await.unwrap();
+    let store = PeerStore::open(id, datastore, Config::default())
+        .await
+        .unwrap();
     assert_eq!(store.load_report().peers, peers.len());
     Setup::with_store(key, store)
 }
@@ -112,7 +118,10 @@ async fn a_feeler_proves_an_address_that_nobody_needed() {
         behaviour.with_feelers(Duration::from_millis(1))
     });
     node.store.addresses().add(peer.id, [address.clone()]);
-    assert_eq!(node.info(peer.id, &address).unwrap().standing, Standing::Hearsay);
+    assert_eq!(
+        node.info(peer.id, &address).unwrap().standing,
+        Standing::Hearsay
+    );
     let id = peer.id;
     until((&mut node, &mut peer), |(node, _)| {
         let info = node.info(id, &address);
@@ -143,13 +152,19 @@ async fn kademlia_is_filled_with_remembered_peers_and_finds_others_through_them(
     // `friend` knows `far`; the node has only ever met `friend`.
     let (mut friend, mut far) = (plain(), plain());
     let (friend_at, far_at) = (friend.listen().await, far.listen().await);
-    friend.swarm.behaviour_mut().kad.add_address(&far.id, far_at.clone());
+    friend
+        .swarm
+        .behaviour_mut()
+        .kad
+        .add_address(&far.id, far_at.clone());
     connect(&mut friend, &mut far, &far_at).await;
 
     let key = Keypair::generate_ed25519();
     let id = key.public().to_peer_id();
     let datastore = MemoryDatastore::default();
-    let store = PeerStore::open(id, datastore.clone(), Config::default()).await.unwrap();
+    let store = PeerStore::open(id, datastore.clone(), Config::default())
+        .await
+        .unwrap();
     let mut node = build(Setup::with_store(key.clone(), store));
     let friend_id = friend.id;
     connect(&mut node, &mut friend, &friend_at).await;
@@ -161,7 +176,9 @@ async fn kademlia_is_filled_with_remembered_peers_and_finds_others_through_them(
     node.store.shutdown().await.unwrap();
     drop(node);
 
-    let store = PeerStore::open(id, datastore, Config::default()).await.unwrap();
+    let store = PeerStore::open(id, datastore, Config::default())
+        .await
+        .unwrap();
     let mut node = build(Setup::with_store(key, store.clone()));
     let seeded = store.seed_kademlia(&mut node.swarm.behaviour_mut().kad, 20);
     assert_eq!(seeded, 1);

@@ -1,6 +1,8 @@
 //! A million invented peers into a store with ten thousand places, of which a thousand are proven.
 
-use std::{collections::HashMap, net::Ipv4Addr, num::NonZeroUsize, ops::ControlFlow, time::Duration};
+use std::{
+    collections::HashMap, net::Ipv4Addr, num::NonZeroUsize, ops::ControlFlow, time::Duration,
+};
 
 use libp2p::{
     Multiaddr, PeerId,
@@ -12,9 +14,7 @@ use libp2p::{
         behaviour::ConnectionEstablished,
     },
 };
-use libp2p_peerstore::{
-    Config, ManualClock, PeerStore, PeerStoreBehaviour, Source, Standing,
-};
+use libp2p_peerstore::{Config, ManualClock, PeerStore, PeerStoreBehaviour, Source, Standing};
 
 use crate::random::hash;
 
@@ -52,10 +52,22 @@ pub fn run() {
         ("hearsay, 4 groups", Way::Hearsay { groups: 4 }),
         ("hearsay, 200 groups", Way::Hearsay { groups: 200 }),
         ("hearsay, 65,536 groups", Way::Hearsay { groups: 65_536 }),
-        ("hearsay, all in an honest peer's group", Way::HearsayInVictimsGroup),
-        ("identify over inbound, 1 remote group", Way::Identify { groups: 1 }),
-        ("identify over inbound, 50 remote groups", Way::Identify { groups: 50 }),
-        ("identify over inbound, 2,000 remote groups", Way::Identify { groups: 2_000 }),
+        (
+            "hearsay, all in an honest peer's group",
+            Way::HearsayInVictimsGroup,
+        ),
+        (
+            "identify over inbound, 1 remote group",
+            Way::Identify { groups: 1 },
+        ),
+        (
+            "identify over inbound, 50 remote groups",
+            Way::Identify { groups: 50 },
+        ),
+        (
+            "identify over inbound, 2,000 remote groups",
+            Way::Identify { groups: 2_000 },
+        ),
     ] {
         flood(title, way);
     }
@@ -64,7 +76,9 @@ pub fn run() {
 
 fn flood(title: &str, way: Way) {
     let mut node = Node::new();
-    let proven: Vec<PeerId> = (0..PROVEN).map(|peer| node.proven(peer, HONEST + peer % 250)).collect();
+    let proven: Vec<PeerId> = (0..PROVEN)
+        .map(|peer| node.proven(peer, HONEST + peer % 250))
+        .collect();
     let mut sources: HashMap<PeerId, u64> = HashMap::new();
     let (mut newcomers, mut known) = (Vec::new(), 0);
     for arrival in 0..INVENTED {
@@ -74,7 +88,11 @@ fn flood(title: &str, way: Way) {
             Way::HearsayInVictimsGroup => node.told(peer, address(VICTIM, arrival)),
             Way::Identify { groups } => {
                 sources.insert(peer, arrival % groups);
-                node.identified(peer, address(arrival % groups, arrival), address(hash(arrival), arrival));
+                node.identified(
+                    peer,
+                    address(arrival % groups, arrival),
+                    address(hash(arrival), arrival),
+                );
             }
         }
         if arrival % 100 == 0 {
@@ -87,12 +105,19 @@ fn flood(title: &str, way: Way) {
             node.identified(peer, home.clone(), home);
             newcomers.push((arrival + PATIENCE, peer));
         }
-        if let Some((_, peer)) = newcomers.first().copied().filter(|(at, _)| *at == arrival + 1) {
+        if let Some((_, peer)) = newcomers
+            .first()
+            .copied()
+            .filter(|(at, _)| *at == arrival + 1)
+        {
             newcomers.remove(0);
             known += u64::from(node.store().contains(&peer));
         }
     }
-    let kept = proven.iter().filter(|peer| node.store().contains(peer)).count() as u64;
+    let kept = proven
+        .iter()
+        .filter(|peer| node.store().contains(peer))
+        .count() as u64;
     let (mut hearsay, mut by_source) = (0_usize, HashMap::<u64, usize>::new());
     node.store().for_each(|peer| {
         let best = peer.addresses.iter().map(|info| info.standing).max();
@@ -108,7 +133,10 @@ fn flood(title: &str, way: Way) {
     println!(
         "  {title:44} {:>8} {:>9} {:>14} {:>9}",
         format!("{kept} {}", verdict(kept == PROVEN)),
-        format!("{hearsay} {}", verdict(!full || hearsay <= CAPACITY * 2 / 5)),
+        format!(
+            "{hearsay} {}",
+            verdict(!full || hearsay <= CAPACITY * 2 / 5)
+        ),
         format!("{largest} {}", verdict(!full || largest <= CAPACITY / 32)),
         format!("{known}/99 {}", verdict(known == 99)),
     );
@@ -129,7 +157,10 @@ fn bootstrap() {
     }
     let share = hits as f64 / picks as f64;
     let verdict = if share <= 0.4 { "ok" } else { "MISSED" };
-    println!("\nAn attacker with 30 % of the proven peers in 20 groups: {:.1} % of the picks (≤ 40 %) {verdict}", share * 100.0);
+    println!(
+        "\nAn attacker with 30 % of the proven peers in 20 groups: {:.1} % of the picks (≤ 40 %) {verdict}",
+        share * 100.0
+    );
 }
 
 struct Node {
@@ -147,7 +178,11 @@ impl Node {
             .with_clock(clock.clone());
         let store = PeerStore::in_memory(id(0), config);
         let behaviour = PeerStoreBehaviour::new(store).expect("the only one");
-        Self { behaviour, clock, connections: 0 }
+        Self {
+            behaviour,
+            clock,
+            connections: 0,
+        }
     }
 
     fn store(&self) -> &PeerStore {
@@ -172,30 +207,40 @@ impl Node {
     /// A peer connects from `remote`, claims to listen at `claimed`, and goes.
     fn identified(&mut self, peer: PeerId, remote: Multiaddr, claimed: Multiaddr) {
         let local_addr = Multiaddr::from(Ipv4Addr::new(10, 0, 0, 1));
-        let endpoint = ConnectedPoint::Listener { local_addr, send_back_addr: remote };
+        let endpoint = ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr: remote,
+        };
         self.connected(peer, &endpoint, |store| {
             store.learned(Source::Identify).replace(peer, &[claimed]);
         });
     }
 
-    fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint, meanwhile: impl FnOnce(&PeerStore)) {
+    fn connected(
+        &mut self,
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+        meanwhile: impl FnOnce(&PeerStore),
+    ) {
         self.connections += 1;
         let connection_id = ConnectionId::new_unchecked(self.connections);
-        self.behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-            peer_id: peer,
-            connection_id,
-            endpoint,
-            failed_addresses: &[],
-            other_established: 0,
-        }));
+        self.behaviour
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
         meanwhile(self.behaviour.store());
-        self.behaviour.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
-            peer_id: peer,
-            connection_id,
-            endpoint,
-            cause: None,
-            remaining_established: 0,
-        }));
+        self.behaviour
+            .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                cause: None,
+                remaining_established: 0,
+            }));
     }
 }
 
@@ -206,7 +251,8 @@ fn id(number: u64) -> PeerId {
         chunk.copy_from_slice(&hash(number.wrapping_mul(4) + place as u64).to_be_bytes());
     }
     let hash = Multihash::wrap(0x12, &digest).ok();
-    hash.and_then(|hash| PeerId::from_multihash(hash).ok()).expect("a SHA-256 multihash is a peer id")
+    hash.and_then(|hash| PeerId::from_multihash(hash).ok())
+        .expect("a SHA-256 multihash is a peer id")
 }
 
 /// An address in a group (a public /16), for each number another one.

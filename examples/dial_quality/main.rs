@@ -47,7 +47,7 @@ struct Options {
     #[arg(long, default_value_t = 10)]
     seeds: u64,
     /// Seeds of the settings that are only reported in passing.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     side_seeds: u64,
     /// Days of each trace.
     #[arg(long, default_value_t = 21)]
@@ -95,19 +95,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let names = [Name::Ours, Name::Patient];
-    let training = play(main, &[TRAINING, TRAINING + 1], &names, LARGE, Dialling::Sequential);
+    let training = play(
+        main,
+        &[TRAINING, TRAINING + 1],
+        &names,
+        LARGE,
+        Dialling::Sequential,
+    );
     let fitted = names.map(|name| (name, Fitted::from(&training[&name])));
 
     let few = [Name::Ours, Name::Upstream, Name::FiveLines];
     let more = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
     let mut runs = HashMap::new();
     for (dialling, names, title) in [
-        (Dialling::Sequential, &Name::ALL[..], "one address after the other"),
-        (Dialling::Concurrent, &more[..], "8 addresses at once, the swarm's default"),
+        (
+            Dialling::Sequential,
+            &Name::ALL[..],
+            "one address after the other",
+        ),
+        (
+            Dialling::Concurrent,
+            &more[..],
+            "8 addresses at once, the swarm's default",
+        ),
         (Dialling::Smart, &few[..], "smart dialling"),
     ] {
         let played = play(main, &seeds, names, LARGE, dialling);
-        table::print(&format!("30 % false hearsay, 100,000 peers, {title}"), &played);
+        table::print(
+            &format!("30 % false hearsay, 100,000 peers, {title}"),
+            &played,
+        );
         runs.insert(dialling, played);
     }
     if options.tune {
@@ -118,16 +135,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ("no false hearsay", Settings { lies: 0.0, ..main }, LARGE),
             ("10 % false hearsay", Settings { lies: 0.1, ..main }, LARGE),
             ("60 % false hearsay", Settings { lies: 0.6, ..main }, LARGE),
-            ("30 % false hearsay, identify with private addresses", Settings { private: true, ..main }, LARGE),
+            (
+                "30 % false hearsay, identify with private addresses",
+                Settings {
+                    private: true,
+                    ..main
+                },
+                LARGE,
+            ),
             ("30 % false hearsay, 1,000 peers", main, SMALL),
         ] {
             let played = play(settings, &side, &few, capacity, Dialling::Sequential);
             table::print(title, &played);
         }
     }
-    let mut missed = 0;
     for (name, fitted) in &fitted {
-        missed = missed.max(table::print_targets(*name, &runs, fitted));
+        table::print_targets(*name, &runs, fitted);
     }
     if let Some(path) = &options.plot {
         std::fs::write(path, plot::svg(&runs[&Dialling::Sequential]))?;
@@ -152,17 +175,24 @@ fn play(
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let trace = Trace::new(Settings { seed: *seed, ..settings });
+                    let trace = Trace::new(Settings {
+                        seed: *seed,
+                        ..settings
+                    });
                     for name in names {
                         let figures = measure::run(&trace, *name, capacity, dialling);
-                        let mut results = results.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                        let mut results = results
+                            .lock()
+                            .unwrap_or_else(|poisoned| poisoned.into_inner());
                         results.push((*seed, *name, figures));
                     }
                 }
             });
         }
     });
-    let mut results = results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut results = results
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     results.sort_by_key(|(seed, ..)| *seed);
     let mut runs = Runs::new();
     for (_, name, figures) in results {

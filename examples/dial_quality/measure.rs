@@ -10,7 +10,10 @@ use std::{
 
 use libp2p::{
     Multiaddr,
-    core::{ConnectedPoint, Endpoint, transport::{PortUse, TransportError}},
+    core::{
+        ConnectedPoint, Endpoint,
+        transport::{PortUse, TransportError},
+    },
     multiaddr::Protocol,
     swarm::{ConnectionId, DialError},
 };
@@ -199,7 +202,10 @@ impl Node<'_> {
             Event::Inbound { peer, port, until } => {
                 let send_back_addr = self.trace.seen_from(peer, port, self.now);
                 let local_addr = Multiaddr::from(std::net::Ipv4Addr::new(10, 0, 0, 1));
-                let endpoint = ConnectedPoint::Listener { local_addr, send_back_addr };
+                let endpoint = ConnectedPoint::Listener {
+                    local_addr,
+                    send_back_addr,
+                };
                 self.connected(peer, endpoint, &[], until);
                 if let Some(place) = self.trace.place(peer, self.now) {
                     self.told.insert((peer, place));
@@ -235,15 +241,29 @@ impl Node<'_> {
     /// Live connections are pinged all the time; it is enough to say so now and then.
     fn pings(&mut self) {
         if !self.trace.is_outage(self.now) {
-            let open: Vec<_> = self.open.values().map(|connection| connection.peer).collect();
+            let open: Vec<_> = self
+                .open
+                .values()
+                .map(|connection| connection.peer)
+                .collect();
             open.into_iter().for_each(|peer| self.rule.alive(peer));
         }
     }
 
-    fn connected(&mut self, peer: Peer, endpoint: ConnectedPoint, failed: &[Multiaddr], until: Secs) {
+    fn connected(
+        &mut self,
+        peer: Peer,
+        endpoint: ConnectedPoint,
+        failed: &[Multiaddr],
+        until: Secs,
+    ) {
         self.ids += 1;
         let id = ConnectionId::new_unchecked(self.ids);
-        let connection = Connection { peer: self.trace.nodes[peer].id, id, endpoint };
+        let connection = Connection {
+            peer: self.trace.nodes[peer].id,
+            id,
+            endpoint,
+        };
         self.rule.established(&connection, failed);
         let told = self.trace.identifies(peer, self.now);
         self.rule.identified(connection.peer, &told);
@@ -257,7 +277,10 @@ impl Node<'_> {
     fn application_dials(&mut self, peer: Peer) {
         let began = self.now;
         let id = self.trace.nodes[peer].id;
-        let place = self.trace.place(peer, began).filter(|_| self.trace.nodes[peer].dialable);
+        let place = self
+            .trace
+            .place(peer, began)
+            .filter(|_| self.trace.nodes[peer].dialable);
         let reachable = place.is_some_and(|place| self.told.contains(&(peer, place)));
         let choice = self.told.range((peer, 0)..(peer + 1, 0)).nth(1).is_some();
         let (mut tried, mut attempts, mut first) = (HashSet::new(), 0, None);
@@ -281,15 +304,19 @@ impl Node<'_> {
             first = first.or(dialled.outcomes.first().map(|(_, success)| *success));
             if !self.trace.is_outage(self.now) {
                 let weight = 1.0 / dialled.outcomes.len() as f64;
-                self.figures.offered.extend(dialled.outcomes.iter().filter_map(|(address, success)| {
-                    let forecast = forecasts.iter().find(|forecast| forecast.address == *address)?;
-                    Some(Scored {
-                        standing: forecast.standing,
-                        confidence: forecast.confidence,
-                        success: *success,
-                        weight,
-                    })
-                }));
+                self.figures
+                    .offered
+                    .extend(dialled.outcomes.iter().filter_map(|(address, success)| {
+                        let forecast = forecasts
+                            .iter()
+                            .find(|forecast| forecast.address == *address)?;
+                        Some(Scored {
+                            standing: forecast.standing,
+                            confidence: forecast.confidence,
+                            success: *success,
+                            weight,
+                        })
+                    }));
             }
         }
         if self.trace.is_outage(began) {
@@ -333,11 +360,16 @@ impl Node<'_> {
         }
         attempts.sort_by_key(|(_, end, ..)| *end);
         // The first transport that answers ends the dial; who else was still trying is not heard of.
-        let won = attempts.iter().position(|(_, _, answer, _)| matches!(answer, Answer::Peer(_)));
+        let won = attempts
+            .iter()
+            .position(|(_, _, answer, _)| matches!(answer, Answer::Peer(_)));
         let end = won.map_or(Duration::MAX, |won| attempts[won].1);
         let started = attempts.iter().filter(|(start, ..)| *start < end).count() as u32;
         let failed: Vec<_> = attempts[..won.unwrap_or(attempts.len())].to_vec();
-        let mut outcomes: Vec<_> = failed.iter().map(|(.., address)| (bare(address), false)).collect();
+        let mut outcomes: Vec<_> = failed
+            .iter()
+            .map(|(.., address)| (bare(address), false))
+            .collect();
         let won = won.map(|won| attempts.swap_remove(won));
         match won {
             Some((_, _, Answer::Peer(other), address)) if other == peer => {
@@ -351,21 +383,33 @@ impl Node<'_> {
                 };
                 let until = self.trace.leaves(peer, now).min(now + USED);
                 self.connected(peer, endpoint, &failed, until);
-                return Dialled { attempts: started, outcomes, success: true };
+                return Dialled {
+                    attempts: started,
+                    outcomes,
+                    success: true,
+                };
             }
             Some((_, _, Answer::Peer(other), address)) => {
                 // The errors of the others are lost, as in the swarm.
                 outcomes = vec![(bare(&address), false)];
                 let obtained = self.trace.nodes[other].id;
-                self.rule.dial_failed(id, &DialError::WrongPeerId { obtained, address });
+                self.rule
+                    .dial_failed(id, &DialError::WrongPeerId { obtained, address });
             }
             _ if failed.is_empty() => self.rule.dial_failed(id, &DialError::NoAddresses),
             _ => {
-                let failed = failed.into_iter().map(|(_, _, answer, address)| (address, error(answer)));
-                self.rule.dial_failed(id, &DialError::Transport(failed.collect()));
+                let failed = failed
+                    .into_iter()
+                    .map(|(_, _, answer, address)| (address, error(answer)));
+                self.rule
+                    .dial_failed(id, &DialError::Transport(failed.collect()));
             }
         }
-        Dialled { attempts: started, outcomes, success: false }
+        Dialled {
+            attempts: started,
+            outcomes,
+            success: false,
+        }
     }
 
     /// Smart dialling sorts by itself: private addresses first, QUIC before TCP.
@@ -383,11 +427,18 @@ impl Node<'_> {
         if self.trace.is_outage(self.now) {
             return;
         }
-        let numbers: HashMap<_, _> =
-            self.trace.nodes.iter().enumerate().map(|(peer, node)| (node.id, peer)).collect();
+        let numbers: HashMap<_, _> = self
+            .trace
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(peer, node)| (node.id, peer))
+            .collect();
         for forecast in self.rule.forecasts(None) {
             let answer = self.trace.answer(&forecast.address, self.now);
-            let success = numbers.get(&forecast.peer).is_some_and(|peer| answer == Answer::Peer(*peer));
+            let success = numbers
+                .get(&forecast.peer)
+                .is_some_and(|peer| answer == Answer::Peer(*peer));
             self.figures.stored.push(Scored {
                 standing: forecast.standing,
                 confidence: forecast.confidence,
@@ -406,11 +457,16 @@ impl Node<'_> {
         let (mut dials, mut connected) = (0, 0);
         for (id, offers) in self.rule.at_start(pause) {
             dials += 1;
-            let bytes = id.to_bytes().iter().fold(self.now, |sum, byte| hash(sum ^ u64::from(*byte)));
-            let reached = offers.iter().any(|offer| match self.trace.answer(offer, then) {
-                Answer::Peer(peer) => self.trace.nodes[peer].id == id && unit(bytes) >= gone,
-                _ => false,
-            });
+            let bytes = id
+                .to_bytes()
+                .iter()
+                .fold(self.now, |sum, byte| hash(sum ^ u64::from(*byte)));
+            let reached = offers
+                .iter()
+                .any(|offer| match self.trace.answer(offer, then) {
+                    Answer::Peer(peer) => self.trace.nodes[peer].id == id && unit(bytes) >= gone,
+                    _ => false,
+                });
             connected += usize::from(reached);
             if connected == WANTED {
                 break;
@@ -435,7 +491,8 @@ impl Node<'_> {
             (Some(before), false) => {
                 for (peer, address) in before {
                     let offers = self.rule.offers(self.trace.nodes[*peer].id);
-                    self.figures.kept.0 += u32::from(offers.first().map(bare).as_ref() == Some(address));
+                    self.figures.kept.0 +=
+                        u32::from(offers.first().map(bare).as_ref() == Some(address));
                     self.figures.kept.1 += 1;
                 }
                 self.before_outage = None;
@@ -460,7 +517,10 @@ fn smart_delay(address: &Multiaddr, rank: usize) -> Duration {
 }
 
 fn latency(address: &Multiaddr, answer: Answer) -> Duration {
-    let bits = address.as_ref().iter().fold(0, |sum, byte| hash(sum ^ u64::from(*byte)));
+    let bits = address
+        .as_ref()
+        .iter()
+        .fold(0, |sum, byte| hash(sum ^ u64::from(*byte)));
     match answer {
         Answer::Peer(_) | Answer::Refused => Duration::from_millis(50 + bits % 250),
         Answer::Silence => Duration::from_secs(10),

@@ -17,7 +17,8 @@ use libp2p::{
 };
 use libp2p_peer_store::{Behaviour as Upstream, memory_store};
 use libp2p_peerstore::{
-    Batch, Config, Datastore, ManualClock, MemoryDatastore, PeerStore, PeerStoreBehaviour, Source, Standing,
+    Batch, Config, Datastore, ManualClock, MemoryDatastore, PeerStore, PeerStoreBehaviour, Source,
+    Standing,
 };
 
 use crate::{
@@ -91,7 +92,14 @@ pub enum Name {
 }
 
 impl Name {
-    pub const ALL: [Name; 6] = [Name::Ours, Name::Patient, Name::Upstream, Name::Go, Name::Random, Name::FiveLines];
+    pub const ALL: [Name; 6] = [
+        Name::Ours,
+        Name::Patient,
+        Name::Upstream,
+        Name::Go,
+        Name::Random,
+        Name::FiveLines,
+    ];
 
     pub fn text(self) -> &'static str {
         match self {
@@ -109,7 +117,9 @@ impl Name {
             Name::Ours => Box::new(Ours::new(Config::default().with_max_peers(capacity))),
             Name::Patient => {
                 let config = Config::default().with_max_peers(capacity);
-                Box::new(Ours::new(config.with_hearsay_lifetime(Duration::from_secs(4 * HOUR))))
+                Box::new(Ours::new(
+                    config.with_hearsay_lifetime(Duration::from_secs(4 * HOUR)),
+                ))
             }
             Name::Upstream => Box::new(Theirs::new(capacity)),
             plain => Box::new(Plain::new(plain, capacity, seed)),
@@ -239,7 +249,10 @@ impl Rule for Ours {
         }
         block_on(copy.commit(batch)).expect("a datastore in memory takes everything");
         let then = start() + Duration::from_secs(self.now + pause);
-        let config = self.config.clone().with_clock(ManualClock::starting_at(then));
+        let config = self
+            .config
+            .clone()
+            .with_clock(ManualClock::starting_at(then));
         let store = block_on(PeerStore::open(self.local, copy, config)).expect("it opens");
         let mut peers = store.bootstrap_peers(24);
         for peer in store.bootstrap_peers(AT_START) {
@@ -248,7 +261,10 @@ impl Rule for Ours {
             }
         }
         let mut behaviour = PeerStoreBehaviour::new(store).expect("the only one");
-        peers.into_iter().map(|peer| (peer, offers(&mut behaviour, peer))).collect()
+        peers
+            .into_iter()
+            .map(|peer| (peer, offers(&mut behaviour, peer)))
+            .collect()
     }
 }
 
@@ -311,10 +327,18 @@ impl Rule for Theirs {
     /// It gives no order. Its iterator begins with what it touched least recently, which nobody would want: here it is
     /// walked backwards.
     fn at_start(&mut self, _: Secs) -> Vec<(PeerId, Vec<Multiaddr>)> {
-        let mut peers: Vec<PeerId> = self.0.store().record_iter().map(|(peer, _)| *peer).collect();
+        let mut peers: Vec<PeerId> = self
+            .0
+            .store()
+            .record_iter()
+            .map(|(peer, _)| *peer)
+            .collect();
         peers.reverse();
         peers.truncate(AT_START);
-        peers.into_iter().map(|peer| (peer, self.offers(peer))).collect()
+        peers
+            .into_iter()
+            .map(|peer| (peer, self.offers(peer)))
+            .collect()
     }
 }
 
@@ -385,11 +409,20 @@ impl Plain {
         let at = known.addresses.iter().position(|at| at.address == address);
         let at = at.unwrap_or_else(|| {
             if known.addresses.len() >= MAX_ADDRESSES {
-                let oldest = known.addresses.iter().enumerate().min_by_key(|(_, at)| at.heard);
+                let oldest = known
+                    .addresses
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(_, at)| at.heard);
                 let oldest = oldest.map(|(at, _)| at);
                 oldest.map(|at| known.addresses.swap_remove(at));
             }
-            known.addresses.push(At { address, heard: now, success: None, expires });
+            known.addresses.push(At {
+                address,
+                heard: now,
+                success: None,
+                expires,
+            });
             known.addresses.len() - 1
         });
         let at = &mut known.addresses[at];
@@ -402,13 +435,18 @@ impl Plain {
         let known = self.peers.get(&peer);
         let connected = known.is_some_and(|known| known.connections > 0);
         let addresses = known.into_iter().flat_map(|known| &known.addresses);
-        addresses.filter(|at| !go || connected || at.expires > now).collect()
+        addresses
+            .filter(|at| !go || connected || at.expires > now)
+            .collect()
     }
 
     fn offered(&mut self, peer: PeerId, now: Secs) -> Vec<Multiaddr> {
         let mut random = self.random.clone();
-        let mut valid: Vec<(u64, &At)> =
-            self.valid(peer, now).into_iter().map(|at| (random.next(), at)).collect();
+        let mut valid: Vec<(u64, &At)> = self
+            .valid(peer, now)
+            .into_iter()
+            .map(|at| (random.next(), at))
+            .collect();
         match self.name {
             Name::FiveLines => {
                 valid.sort_by_key(|(_, at)| std::cmp::Reverse((at.success, at.heard)));
@@ -416,7 +454,10 @@ impl Plain {
             _ => valid.sort_by_key(|(random, _)| *random),
         }
         valid.truncate(MAX_OFFERED);
-        let offered = valid.into_iter().map(|(_, at)| full(&at.address, peer)).collect();
+        let offered = valid
+            .into_iter()
+            .map(|(_, at)| full(&at.address, peer))
+            .collect();
         self.random = random;
         offered
     }
@@ -470,16 +511,26 @@ impl Rule for Plain {
         let then = self.now + pause;
         let mut peers: Vec<(Option<Secs>, u64, PeerId)> = Vec::new();
         for peer in self.peers.keys() {
-            let success = self.valid(*peer, then).iter().filter_map(|at| at.success).max();
+            let success = self
+                .valid(*peer, then)
+                .iter()
+                .filter_map(|at| at.success)
+                .max();
             let success = success.filter(|_| self.name == Name::FiveLines);
-            let first = peer.to_bytes().iter().fold(0_u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
+            let first = peer
+                .to_bytes()
+                .iter()
+                .fold(0_u64, |sum, byte| sum.rotate_left(8) ^ u64::from(*byte));
             if !self.valid(*peer, then).is_empty() {
                 peers.push((success, crate::random::hash(first), *peer));
             }
         }
         peers.sort_by_key(|(success, random, _)| (std::cmp::Reverse(*success), *random));
         peers.truncate(AT_START);
-        peers.into_iter().map(|(_, _, peer)| (peer, self.offered(peer, then))).collect()
+        peers
+            .into_iter()
+            .map(|(_, _, peer)| (peer, self.offered(peer, then)))
+            .collect()
     }
 }
 
@@ -516,7 +567,8 @@ fn failure(peer: PeerId, error: &DialError) -> FromSwarm<'_> {
 /// Asks a behaviour as the swarm does, which drops what is there twice, byte by byte.
 fn offers(behaviour: &mut impl NetworkBehaviour, peer: PeerId) -> Vec<Multiaddr> {
     let id = ConnectionId::new_unchecked(0);
-    let offers = behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
+    let offers =
+        behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
     let mut unique: Vec<Multiaddr> = Vec::new();
     for offer in offers.unwrap_or_default() {
         if !unique.contains(&offer) {

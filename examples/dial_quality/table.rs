@@ -22,17 +22,25 @@ pub struct Fitted {
 
 impl Fitted {
     pub fn from(training: &[Figures]) -> Self {
-        let offered: Vec<Scored> = training.iter().flat_map(|run| run.offered.clone()).collect();
+        let offered: Vec<Scored> = training
+            .iter()
+            .flat_map(|run| run.offered.clone())
+            .collect();
         let stored: Vec<Scored> = training.iter().flat_map(|run| run.stored.clone()).collect();
         let mut by_standing: HashMap<Standing, Vec<Scored>> = HashMap::new();
         for scored in &offered {
-            by_standing.entry(scored.standing).or_default().push(*scored);
+            by_standing
+                .entry(scored.standing)
+                .or_default()
+                .push(*scored);
         }
         let by_standing = by_standing.into_iter();
         Self {
             offered: rate(&offered),
             stored: rate(&stored),
-            by_standing: by_standing.map(|(standing, scored)| (standing, rate(&scored))).collect(),
+            by_standing: by_standing
+                .map(|(standing, scored)| (standing, rate(&scored)))
+                .collect(),
         }
     }
 }
@@ -54,7 +62,11 @@ impl Calibration {
         let own = brier(&run.offered, |scored| scored.confidence);
         let base = brier(&run.offered, |_| fitted.offered);
         let constants = brier(&run.offered, |scored| {
-            fitted.by_standing.get(&scored.standing).copied().unwrap_or(fitted.offered)
+            fitted
+                .by_standing
+                .get(&scored.standing)
+                .copied()
+                .unwrap_or(fitted.offered)
         });
         let stored = brier(&run.stored, |scored| scored.confidence);
         let stored_base = brier(&run.stored, |_| fitted.stored);
@@ -92,7 +104,10 @@ pub fn bins(scored: &[Scored]) -> Vec<(f64, f64, f64)> {
     }
     let bins = bins.iter().filter(|bin| !bin.is_empty());
     bins.map(|bin| {
-        let mean = bin.iter().map(|scored| scored.weight * scored.confidence).sum::<f64>();
+        let mean = bin
+            .iter()
+            .map(|scored| scored.weight * scored.confidence)
+            .sum::<f64>();
         (weight(bin), mean / weight(bin), rate(bin))
     })
     .collect()
@@ -100,7 +115,9 @@ pub fn bins(scored: &[Scored]) -> Vec<(f64, f64, f64)> {
 
 fn expected_error(scored: &[Scored]) -> f64 {
     let errors = bins(scored).into_iter();
-    let error: f64 = errors.map(|(weight, mean, rate)| weight * (mean - rate).abs()).sum();
+    let error: f64 = errors
+        .map(|(weight, mean, rate)| weight * (mean - rate).abs())
+        .sum();
     error / weight(scored)
 }
 
@@ -109,7 +126,15 @@ pub fn print(title: &str, runs: &Runs) {
     println!("\n{title}");
     println!(
         "  {:26} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>21}",
-        "rule", "coverage", "(1 dial)", "excess", "first", "wasted", "started", "outage", "restart: now/-30%/7 d"
+        "rule",
+        "coverage",
+        "(1 dial)",
+        "excess",
+        "first",
+        "wasted",
+        "started",
+        "outage",
+        "restart: now/-30%/7 d"
     );
     for name in Name::ALL {
         let Some(runs) = runs.get(&name) else {
@@ -142,34 +167,51 @@ struct Target {
 }
 
 impl Target {
-    fn print(&self) -> bool {
+    fn print(&self) {
         let middle = median(&self.reached);
         let worst = if self.at_least { f64::min } else { f64::max };
-        let worst = self.reached.iter().copied().reduce(worst).unwrap_or(f64::NAN);
-        let holds = |value: f64| if self.at_least { value >= self.limit } else { value <= self.limit };
+        let worst = self
+            .reached
+            .iter()
+            .copied()
+            .reduce(worst)
+            .unwrap_or(f64::NAN);
+        let holds = |value: f64| {
+            if self.at_least {
+                value >= self.limit
+            } else {
+                value <= self.limit
+            }
+        };
         let verdict = match (holds(middle), holds(worst)) {
             (true, true) => "ok",
             (true, false) => "ok (median), MISSED (worst)",
             _ => "MISSED",
         };
         let sign = if self.at_least { "≥" } else { "≤" };
-        println!("  {:66} {sign} {:5.2}  {middle:7.3} {worst:7.3}  {verdict}", self.what, self.limit);
-        holds(middle)
+        println!(
+            "  {:66} {sign} {:5.2}  {middle:7.3} {worst:7.3}  {verdict}",
+            self.what, self.limit
+        );
     }
 }
 
 /// The targets, with `ours` in the place of this store.
-pub fn print_targets(ours: Name, runs: &HashMap<Dialling, Runs>, fitted: &Fitted) -> usize {
+pub fn print_targets(ours: Name, runs: &HashMap<Dialling, Runs>, fitted: &Fitted) {
     let (sequential, concurrent) = (&runs[&Dialling::Sequential], &runs[&Dialling::Concurrent]);
     let own = |figure: &dyn Fn(&Figures) -> f64| -> Vec<f64> {
         sequential[&ours].iter().map(figure).collect()
     };
     let against = |runs: &Runs, other: Name, figure: &dyn Fn(&Figures) -> f64| -> Vec<f64> {
         let pairs = runs[&ours].iter().zip(&runs[&other]);
-        pairs.map(|(ours, theirs)| figure(ours) / figure(theirs)).collect()
+        pairs
+            .map(|(ours, theirs)| figure(ours) / figure(theirs))
+            .collect()
     };
-    let calibrations: Vec<_> =
-        sequential[&ours].iter().map(|run| Calibration::of(run, fitted)).collect();
+    let calibrations: Vec<_> = sequential[&ours]
+        .iter()
+        .map(|run| Calibration::of(run, fitted))
+        .collect();
     let calibration = |figure: fn(&Calibration) -> f64| calibrations.iter().map(figure).collect();
     let upstream = Name::Upstream;
     let restart = |at: usize| against(sequential, upstream, &move |run| median(&run.starts[at]));
@@ -179,30 +221,98 @@ pub fn print_targets(ours: Name, runs: &HashMap<Dialling, Runs>, fitted: &Fitted
         limit,
         at_least,
     };
-    println!("\nTargets, {}: what was reached in the median and in the worst seed", ours.text());
+    println!(
+        "\nTargets, {}: what was reached in the median and in the worst seed",
+        ours.text()
+    );
     let targets = [
         target("1. coverage", own(&Figures::coverage), true, 0.97),
-        target("1. coverage ÷ libp2p-peer-store's", against(sequential, upstream, &Figures::coverage), true, 1.0),
-        target("2. excess attempts ÷ libp2p-peer-store's", against(sequential, upstream, &Figures::excess), false, 0.35),
-        target("2. excess attempts ÷ the five-line rule's", against(sequential, Name::FiveLines, &Figures::excess), false, 0.8),
+        target(
+            "1. coverage ÷ libp2p-peer-store's",
+            against(sequential, upstream, &Figures::coverage),
+            true,
+            1.0,
+        ),
+        target(
+            "2. excess attempts ÷ libp2p-peer-store's",
+            against(sequential, upstream, &Figures::excess),
+            false,
+            0.35,
+        ),
+        target(
+            "2. excess attempts ÷ the five-line rule's",
+            against(sequential, Name::FiveLines, &Figures::excess),
+            false,
+            0.8,
+        ),
         target("3. first address right", own(&Figures::first), true, 0.92),
-        target("3. first address right ÷ libp2p-peer-store's", against(sequential, upstream, &Figures::first), true, 1.2),
-        target("4. attempts per unreachable dial ÷ libp2p-peer-store's (8 at once)", against(concurrent, upstream, &Figures::wasted), false, 1.0),
-        target("4. dials started per success ÷ libp2p-peer-store's (8 at once)", against(concurrent, upstream, &Figures::started), false, 0.75),
-        target("5. dials until 8 connections ÷ libp2p-peer-store's", restart(0), false, 0.6),
-        target("5. the same, 30 % of the remembered peers gone", restart(1), false, 0.6),
+        target(
+            "3. first address right ÷ libp2p-peer-store's",
+            against(sequential, upstream, &Figures::first),
+            true,
+            1.2,
+        ),
+        target(
+            "4. attempts per unreachable dial ÷ libp2p-peer-store's (8 at once)",
+            against(concurrent, upstream, &Figures::wasted),
+            false,
+            1.0,
+        ),
+        target(
+            "4. dials started per success ÷ libp2p-peer-store's (8 at once)",
+            against(concurrent, upstream, &Figures::started),
+            false,
+            0.75,
+        ),
+        target(
+            "5. dials until 8 connections ÷ libp2p-peer-store's",
+            restart(0),
+            false,
+            0.6,
+        ),
+        target(
+            "5. the same, 30 % of the remembered peers gone",
+            restart(1),
+            false,
+            0.6,
+        ),
         target("5. the same, after 7 days off", restart(2), false, 0.6),
-        target("6. expected calibration error, offered addresses", calibration(|c| c.error), false, 0.05),
-        target("6. Brier skill over the base rate", calibration(|c| c.skill), true, 0.40),
-        target("6. Brier skill over constants by standing", calibration(|c| c.over_constants), true, 0.05),
-        target("6. Brier skill of all stored addresses", calibration(|c| c.stored), true, 0.0),
+        target(
+            "6. expected calibration error, offered addresses",
+            calibration(|c| c.error),
+            false,
+            0.05,
+        ),
+        target(
+            "6. Brier skill over the base rate",
+            calibration(|c| c.skill),
+            true,
+            0.40,
+        ),
+        target(
+            "6. Brier skill over constants by standing",
+            calibration(|c| c.over_constants),
+            true,
+            0.05,
+        ),
+        target(
+            "6. Brier skill of all stored addresses",
+            calibration(|c| c.stored),
+            true,
+            0.0,
+        ),
     ];
-    targets.iter().filter(|target| !target.print()).count()
+    targets.iter().for_each(Target::print);
 }
 
 /// Where forecasts and outcomes differ, by standing: for tuning.
 pub fn print_bins(runs: &[Figures]) {
-    for standing in [Standing::Proven, Standing::SelfTold, Standing::Hearsay, Standing::Inbound] {
+    for standing in [
+        Standing::Proven,
+        Standing::SelfTold,
+        Standing::Hearsay,
+        Standing::Inbound,
+    ] {
         for (what, all) in [("offered", 0), ("stored", 1)] {
             let scored: Vec<Scored> = runs
                 .iter()

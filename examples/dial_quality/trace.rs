@@ -42,11 +42,32 @@ struct Class {
 
 const CLASSES: [Class; 3] = [
     // Servers.
-    Class { share: 0.08, online: 72.0, offline: 1.0, sigma: 1.0, moves: 0.03, dialable: 1.0 },
+    Class {
+        share: 0.08,
+        online: 72.0,
+        offline: 1.0,
+        sigma: 1.0,
+        moves: 0.03,
+        dialable: 1.0,
+    },
     // Desktops: hours.
-    Class { share: 0.32, online: 6.0, offline: 6.0, sigma: 1.0, moves: 0.20, dialable: 0.6 },
+    Class {
+        share: 0.32,
+        online: 6.0,
+        offline: 6.0,
+        sigma: 1.0,
+        moves: 0.20,
+        dialable: 0.6,
+    },
     // The rest: mostly below an hour.
-    Class { share: 0.60, online: 0.5, offline: 12.0, sigma: 1.2, moves: 0.40, dialable: 0.45 },
+    Class {
+        share: 0.60,
+        online: 0.5,
+        offline: 12.0,
+        sigma: 1.2,
+        moves: 0.40,
+        dialable: 0.45,
+    },
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +180,9 @@ impl Trace {
             });
             let class = class.unwrap_or(&CLASSES[2]);
             let mut digest = [0; 32];
-            digest.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_be_bytes()));
+            digest
+                .chunks_mut(8)
+                .for_each(|chunk| chunk.copy_from_slice(&random.next().to_be_bytes()));
             let id = Multihash::wrap(0x12, &digest).ok();
             let id = id.and_then(|hash| PeerId::from_multihash(hash).ok());
             let dialable = random.chance(class.dialable);
@@ -170,15 +193,21 @@ impl Trace {
                 sessions: Vec::new(),
                 private: vec![tcp(Ipv4Addr::LOCALHOST), tcp(host)],
             });
-            let online = |random: &mut Random| HOUR as f64 * random.log_normal(class.online, class.sigma);
-            let offline = |random: &mut Random| HOUR as f64 * random.log_normal(class.offline, class.sigma);
+            let online =
+                |random: &mut Random| HOUR as f64 * random.log_normal(class.online, class.sigma);
+            let offline =
+                |random: &mut Random| HOUR as f64 * random.log_normal(class.offline, class.sigma);
             // Begins somewhere in the past, so that day 0 is like any other.
             let mut at = -(DAY as f64) * 3.0 * random.unit();
             let mut place = self.new_place(peer, random);
             while at < (self.end() + AFTERMATH) as f64 {
                 let to = at + online(random).max(60.0);
                 if to > 0.0 {
-                    let session = Session { from: at.max(0.0) as Secs, to: to as Secs, place };
+                    let session = Session {
+                        from: at.max(0.0) as Secs,
+                        to: to as Secs,
+                        place,
+                    };
                     self.nodes[peer].sessions.push(session);
                 }
                 at = to + offline(random).max(60.0);
@@ -205,15 +234,30 @@ impl Trace {
         loop {
             let ip = Ipv4Addr::from(random.next() as u32);
             let [first, second, ..] = ip.octets();
-            let reserved = ip.is_private() || ip.is_link_local() || ip.is_loopback() || ip.is_documentation();
+            let reserved =
+                ip.is_private() || ip.is_link_local() || ip.is_loopback() || ip.is_documentation();
             let shared = first == 100 && second & 0xc0 == 64;
             let special = (first == 192 && second == 0) || (first == 198 && second & 0xfe == 18);
-            if reserved || shared || special || first == 0 || first >= 224 || self.by_ip.contains_key(&ip) {
+            if reserved
+                || shared
+                || special
+                || first == 0
+                || first >= 224
+                || self.by_ip.contains_key(&ip)
+            {
                 continue;
             }
             let place = self.spots.len();
-            let address = if random.chance(0.5) { tcp(ip) } else { quic(ip) };
-            self.spots.push(Spot { address, tenants: Vec::new(), refuses: random.chance(0.3) });
+            let address = if random.chance(0.5) {
+                tcp(ip)
+            } else {
+                quic(ip)
+            };
+            self.spots.push(Spot {
+                address,
+                tenants: Vec::new(),
+                refuses: random.chance(0.3),
+            });
             self.by_ip.insert(ip, place);
             return place;
         }
@@ -250,7 +294,11 @@ impl Trace {
                 at = next;
                 let now = at as Secs;
                 let fresh = random.chance(0.7);
-                let age = if fresh { 0 } else { random.below(STALE as usize) as Secs };
+                let age = if fresh {
+                    0
+                } else {
+                    random.below(STALE as usize) as Secs
+                };
                 let Some(last) = self.last_session(peer, now.saturating_sub(age)) else {
                     continue;
                 };
@@ -283,7 +331,11 @@ impl Trace {
 
     /// An address where a peer is not: mostly nobody's, sometimes somebody else's.
     fn lie(&mut self, random: &mut Random) -> Place {
-        if random.chance(0.1) { random.below(self.spots.len()) } else { self.nowhere(random) }
+        if random.chance(0.1) {
+            random.below(self.spots.len())
+        } else {
+            self.nowhere(random)
+        }
     }
 
     fn inbound(&mut self, random: &mut Random) {
@@ -298,16 +350,21 @@ impl Trace {
             let until = (at + random.exponential(30.0 * MINUTE as f64)) as Secs;
             let port = 32_768 + random.below(28_000) as u16;
             let until = until.min(session.to);
-            self.events.push((now, Event::Inbound { peer, port, until }));
+            self.events
+                .push((now, Event::Inbound { peer, port, until }));
         }
     }
 
     /// One dial a minute: half to friends, half to peers of which it was told shortly before.
     fn application(&mut self, random: &mut Random) {
-        let mut heard: Vec<(Secs, Peer)> = self.events.iter().filter_map(|(at, event)| match event {
-            Event::Heard { peer, .. } => Some((*at, *peer)),
-            _ => None,
-        }).collect();
+        let mut heard: Vec<(Secs, Peer)> = self
+            .events
+            .iter()
+            .filter_map(|(at, event)| match event {
+                Event::Heard { peer, .. } => Some((*at, *peer)),
+                _ => None,
+            })
+            .collect();
         heard.sort_unstable();
         let mut dialled: HashMap<Peer, Secs> = HashMap::new();
         for minute in 60..self.end() / MINUTE {
@@ -333,7 +390,9 @@ impl Trace {
     // --- looking at it -------------------------------------------------------------------------------------
 
     pub fn is_outage(&self, now: Secs) -> bool {
-        self.outages.iter().any(|(from, to)| (*from..*to).contains(&now))
+        self.outages
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&now))
     }
 
     fn last_session(&self, peer: Peer, now: Secs) -> Option<Session> {
@@ -343,7 +402,8 @@ impl Trace {
     }
 
     fn session(&self, peer: Peer, now: Secs) -> Option<Session> {
-        self.last_session(peer, now).filter(|session| now < session.to)
+        self.last_session(peer, now)
+            .filter(|session| now < session.to)
     }
 
     fn next_change(&self, peer: Peer, now: Secs) -> Secs {
@@ -373,7 +433,11 @@ impl Trace {
 
     /// What a peer that is online tells of itself by identify.
     pub fn identifies(&self, peer: Peer, now: Secs) -> Vec<Multiaddr> {
-        let private = if self.settings.private { self.nodes[peer].private.as_slice() } else { &[] };
+        let private = if self.settings.private {
+            self.nodes[peer].private.as_slice()
+        } else {
+            &[]
+        };
         let public = self.place(peer, now).map(|place| self.address(place));
         private.iter().chain(public).cloned().collect()
     }
@@ -390,13 +454,24 @@ impl Trace {
         let Some(ip) = ip(address) else {
             return Answer::Silence;
         };
-        if let Some(outage) = self.outages.iter().position(|(from, to)| (*from..*to).contains(&now))
+        if let Some(outage) = self
+            .outages
+            .iter()
+            .position(|(from, to)| (*from..*to).contains(&now))
             && !ip.is_loopback()
         {
-            return if outage % 2 == 0 { Answer::Silence } else { Answer::NoRoute };
+            return if outage % 2 == 0 {
+                Answer::Silence
+            } else {
+                Answer::NoRoute
+            };
         }
         let Some(place) = self.by_ip.get(&ip) else {
-            return if ip.is_loopback() { Answer::Refused } else { Answer::Silence };
+            return if ip.is_loopback() {
+                Answer::Refused
+            } else {
+                Answer::Silence
+            };
         };
         let spot = &self.spots[*place];
         let tenant = spot.tenants.iter().find(|tenant| {
@@ -417,7 +492,9 @@ fn tcp(ip: Ipv4Addr) -> Multiaddr {
 }
 
 fn quic(ip: Ipv4Addr) -> Multiaddr {
-    Multiaddr::from(ip).with(Protocol::Udp(4001)).with(Protocol::QuicV1)
+    Multiaddr::from(ip)
+        .with(Protocol::Udp(4001))
+        .with(Protocol::QuicV1)
 }
 
 fn ip(address: &Multiaddr) -> Option<Ipv4Addr> {
@@ -438,5 +515,8 @@ pub fn bare(address: &Multiaddr) -> Multiaddr {
 
 /// An address with the peer id at its end, once.
 pub fn full(address: &Multiaddr, peer: PeerId) -> Multiaddr {
-    address.clone().with_p2p(peer).unwrap_or_else(|address| address)
+    address
+        .clone()
+        .with_p2p(peer)
+        .unwrap_or_else(|address| address)
 }

@@ -119,7 +119,9 @@ impl<B: NetworkBehaviour> Observed<B> {
         let Some(offers) = self.store.inner().offers(&peer) else {
             // No opinion, but that nobody from afar makes this node dial into its own network.
             let takes = |address: &Multiaddr| {
-                self.store.inner().read(|state, _| state.takes_hearsay_at(address))
+                self.store
+                    .inner()
+                    .read(|state, _| state.takes_hearsay_at(address))
             };
             return told.into_iter().filter(takes).collect();
         };

@@ -323,7 +323,10 @@ impl Record {
             .model
             .failed(&mut entry.history, epoch, standing, wrong_peer, rules.now);
         // That nobody answered since does not mean that the other peer is gone.
-        entry.history.flags.set(Flags::WRONG_PEER, wrong_peer || blocked);
+        entry
+            .history
+            .flags
+            .set(Flags::WRONG_PEER, wrong_peer || blocked);
         delta.save_later |= Books::ADDRESSES;
     }
 

@@ -378,7 +378,10 @@ impl Record {
         }
         let mut last = self.tags.last_expiry()?;
         // Hearsay is not to bring back what was dropped by letting the rest of the peer be forgotten first.
-        last = self.dropped.iter().fold(last, |last, (_, until)| last.max(*until));
+        last = self
+            .dropped
+            .iter()
+            .fold(last, |last, (_, until)| last.max(*until));
         if self.addresses.is_empty() {
             let only_tags = self.protocols.is_empty()
                 && self.public_key.is_none()
@@ -524,7 +527,8 @@ impl Record {
         }
         let ranked = self.ranked(rules);
         let best = *ranked.first()?;
-        let tell = [Standing::Hearsay, Standing::SelfTold].contains(&rules.standing(best, self.epoch));
+        let tell =
+            [Standing::Hearsay, Standing::SelfTold].contains(&rules.standing(best, self.epoch));
         (tell && self.may_be_dialled(best, rules)).then(|| best.address.clone())
     }
 

@@ -242,8 +242,19 @@ fn a_first_success_is_saved_soon_and_a_failure_rides_along() {
     let again = hand.open(datastore.memory.clone());
     let infos = again.addresses().infos(&peer).unwrap();
     let evidence = |info: &AddressInfo| {
-        let times = (info.first_heard, info.last_heard, info.last_success, info.last_failure);
-        (info.address.clone(), info.sources, times, info.successes, info.failures)
+        let times = (
+            info.first_heard,
+            info.last_heard,
+            info.last_success,
+            info.last_failure,
+        );
+        (
+            info.address.clone(),
+            info.sources,
+            times,
+            info.successes,
+            info.failures,
+        )
     };
     let before = store.addresses().infos(&peer).unwrap();
     assert!(infos.iter().map(evidence).eq(before.iter().map(evidence)));

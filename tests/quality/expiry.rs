@@ -98,7 +98,11 @@ fn each_standing_is_hidden_at_its_instant_and_collected_when_the_alarm_wakes_the
         let told = task.run(&mut swarm);
         assert_eq!(told, [Told::Removed(peer(1), Cause::Expired)], "{what}");
         assert!(store.is_empty());
-        assert_eq!(clock.sleepers(), 0, "{what}: there is nothing left to wait for");
+        assert_eq!(
+            clock.sleepers(),
+            0,
+            "{what}: there is nothing left to wait for"
+        );
     }
 }
 
@@ -115,7 +119,10 @@ fn without_a_behaviour_what_has_expired_is_collected_by_writes_and_when_peers_ar
         } else {
             gossip(&store, peer(2), &ports([1]));
         }
-        assert_eq!(heard(&mut events)[0], Told::Removed(peer(1), Cause::Expired));
+        assert_eq!(
+            heard(&mut events)[0],
+            Told::Removed(peer(1), Cause::Expired)
+        );
     }
 }
 
@@ -172,7 +179,10 @@ fn a_peer_that_is_pinned_tagged_connected_or_noted_by_the_user_stays() {
         learned.metadata(peer(n), AGENT_VERSION, b"agent");
     }
     store.protocols().add(peer(7), ["/x"]);
-    store.tags().set(peer(6), "guest", 1, Some(3 * DAY)).unwrap();
+    store
+        .tags()
+        .set(peer(6), "guest", 1, Some(3 * DAY))
+        .unwrap();
 
     clock.advance(DAY - SECOND);
     assert_eq!(store.len(), 7);
@@ -225,7 +235,10 @@ fn an_address_begins_to_age_when_its_connection_goes_on_elsewhere() {
     swarm.dialled(peer(1), at(1));
     clock.advance(DAY);
     swarm.moved(peer(1), at(2));
-    assert_eq!(sorted(store.addresses().get(&peer(1)).unwrap()), ports([1, 2]));
+    assert_eq!(
+        sorted(store.addresses().get(&peer(1)).unwrap()),
+        ports([1, 2])
+    );
     clock.advance(14 * DAY);
     // Nobody dialled the other one.
     assert_eq!(store.addresses().get(&peer(1)), Some(vec![]));

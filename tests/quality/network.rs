@@ -46,7 +46,9 @@ fn an_hour_offline_with_ten_thousand_failing_dials_leaves_every_proven_address_a
     both(&mut dialling, &mut idle, &|twin| {
         for (friend, address) in &friends {
             twin.swarm.proved(*friend, address.clone());
-            twin.store.learned(Source::Identify).add(*friend, &ports([9]));
+            twin.store
+                .learned(Source::Identify)
+                .add(*friend, &ports([9]));
         }
     });
 
@@ -183,7 +185,9 @@ fn what_works_in_one_scope_says_nothing_of_another() {
         }
         // What waits is dropped: no proof followed in time.
         clock.advance(HOUR);
-        scopes.iter().for_each(|scope| swarm.proved(peer(2), scope.clone()));
+        scopes
+            .iter()
+            .for_each(|scope| swarm.proved(peer(2), scope.clone()));
         clock.advance(HOUR);
     }
 }
@@ -253,7 +257,10 @@ fn of_a_race_those_that_failed_count_and_those_that_merely_lost_do_not() {
     assert_eq!(failures(&store, peer(1), 3), 1);
     let after = info(&store, peer(1), &at(2)).unwrap();
     assert_eq!((after.failures, after.last_failure), (0, None));
-    assert_eq!((after.standing, after.expires), (loser.standing, loser.expires));
+    assert_eq!(
+        (after.standing, after.expires),
+        (loser.standing, loser.expires)
+    );
     assert_eq!(after.back_off, None);
 }
 

@@ -33,7 +33,9 @@ fn the_best_tier_that_is_not_in_back_off_is_offered_alone() {
     store.addresses().pin(peer(1), ports([6]));
     assert_eq!(offers(&mut swarm), [6]);
     self_told(&store, peer(1), &ports([2, 5]));
-    store.learned(Source::Identify).certify(peer(1), &ports([5]));
+    store
+        .learned(Source::Identify)
+        .certify(peer(1), &ports([5]));
     assert_eq!(offers(&mut swarm), [2, 5, 6]);
     swarm.proved(peer(1), at(1));
     assert_eq!(offers(&mut swarm), [1]);

@@ -29,7 +29,11 @@ fn hearsay_does_not_bring_it_back_for_six_hours() {
         }
         swarm.found(peer(1), &at(1));
         let left = if minutes < 60 { ports([2]) } else { vec![] };
-        assert_eq!(store.addresses().get(&peer(1)), Some(left), "after {minutes} min");
+        assert_eq!(
+            store.addresses().get(&peer(1)),
+            Some(left),
+            "after {minutes} min"
+        );
         clock.advance(45 * MINUTE);
     }
     assert_eq!(store.refusals().get(Refused::DroppedAddress), 8 * 5);
@@ -60,7 +64,9 @@ fn what_there_was_reason_to_believe_in_stays_known_and_is_not_offered_while_bloc
     let (pinned, certified, proven) = (peer(1), peer(2), peer(3));
     store.addresses().pin(pinned, ports([1]));
     store.learned(Source::Identify).add(certified, &ports([1]));
-    store.learned(Source::Identify).certify(certified, &ports([1]));
+    store
+        .learned(Source::Identify)
+        .certify(certified, &ports([1]));
     swarm.proved(proven, at(1));
     for peer in [pinned, certified, proven] {
         let before = info(&store, peer, &at(1)).unwrap();
