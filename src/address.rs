@@ -1,12 +1,12 @@
 //! What an address looks like in the store: bare, bounded, and how it came to be known.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bitflags::bitflags;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use crate::{clock::Timestamp, refusal::Refused};
+use crate::{history::History, refusal::Refused};
 
 bitflags! {
     /// All the ways in which an address came to be known.
@@ -64,6 +64,16 @@ pub enum Source {
     Discovery,
 }
 
+impl Source {
+    /// As what the addresses count that a behaviour with this source adds to a dial.
+    pub(crate) fn for_dials(self) -> Self {
+        match self {
+            Source::Identify => Source::Discovery,
+            other => other,
+        }
+    }
+}
+
 impl From<Source> for Sources {
     fn from(source: Source) -> Self {
         match source {
@@ -92,7 +102,7 @@ pub enum Standing {
 }
 
 /// Everything that the store knows about one address of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AddressInfo {
     /// The address, without `/p2p/<peer>` at its end.
@@ -101,7 +111,8 @@ pub struct AddressInfo {
     pub sources: Sources,
     /// What these ways, and the dials so far, make of it now.
     pub standing: Standing,
-    /// When it was first heard of.
+    /// When it was first heard of. What lies further back than some weeks counts as that. All times are in steps of
+    /// 64 seconds.
     pub first_heard: SystemTime,
     /// When it was last heard of, in steps of a quarter of its lifetime.
     pub last_heard: SystemTime,
@@ -110,10 +121,17 @@ pub struct AddressInfo {
     pub last_success: Option<SystemTime>,
     /// When a dial to it last failed.
     pub last_failure: Option<SystemTime>,
-    /// Dials that succeeded.
+    /// Dials that succeeded. Stays at 255.
     pub successes: u32,
-    /// Dials that failed since the last one that succeeded.
+    /// Dials that failed since the last one that succeeded, and that say something about the address: those
+    /// that failed while this node was offline do not count. Stays at 255.
     pub failures: u32,
+    /// The estimated chance that a dial made now succeeds, from 0 to 1.
+    pub confidence: f64,
+    /// How long the address is not offered for dials, because it failed.
+    pub back_off: Option<Duration>,
+    /// Until when it is remembered if nothing is heard of it; `None` for as long as it is pinned or in use.
+    pub expires: Option<SystemTime>,
 }
 
 impl AddressInfo {
@@ -132,76 +150,27 @@ impl AddressInfo {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) address: Multiaddr,
-    pub(crate) sources: Sources,
-    pub(crate) first_heard: Timestamp,
-    pub(crate) last_heard: Timestamp,
-    pub(crate) last_success: Option<Timestamp>,
-    pub(crate) last_failure: Option<Timestamp>,
-    pub(crate) successes: u32,
-    pub(crate) failures: u32,
-    /// No transport of this run speaks it: not offered again, but nothing is known against it.
-    pub(crate) unsupported: bool,
-    /// Protobuf fields of a newer version, kept as they are.
-    pub(crate) unknown: Box<[u8]>,
+    pub(crate) history: History,
 }
 
 impl Entry {
-    pub(crate) fn new(address: Multiaddr, sources: Sources, now: Timestamp) -> Self {
-        Self {
-            address,
-            sources,
-            first_heard: now,
-            last_heard: now,
-            last_success: None,
-            last_failure: None,
-            successes: 0,
-            failures: 0,
-            unsupported: false,
-            unknown: Box::default(),
-        }
-    }
-
     pub(crate) fn is_pinned(&self) -> bool {
-        self.sources.contains(Sources::PINNED)
+        self.history.sources.contains(Sources::PINNED)
     }
 
     pub(crate) fn is_inbound_only(&self) -> bool {
-        self.sources == Sources::INBOUND
+        self.history.sources == Sources::INBOUND
     }
 
-    pub(crate) fn standing(
-        &self,
-        now: Timestamp,
-        proven_lifetime: std::time::Duration,
-    ) -> Standing {
-        if self
-            .last_success
-            .is_some_and(|at| now.since(at) < proven_lifetime)
-        {
-            Standing::Proven
-        } else if self.sources.intersects(Sources::SELF_TOLD) {
+    /// What its sources alone make of it, whatever came of dials.
+    pub(crate) fn told(&self) -> Standing {
+        let sources = self.history.sources;
+        if sources.intersects(Sources::SELF_TOLD) {
             Standing::SelfTold
-        } else if self
-            .sources
-            .intersects(Sources::HEARSAY | Sources::PINNED | Sources::DIALLED)
-        {
-            Standing::Hearsay
-        } else {
+        } else if sources == Sources::INBOUND {
             Standing::Inbound
-        }
-    }
-
-    pub(crate) fn info(&self, now: Timestamp, proven_lifetime: std::time::Duration) -> AddressInfo {
-        AddressInfo {
-            address: self.address.clone(),
-            sources: self.sources,
-            standing: self.standing(now, proven_lifetime),
-            first_heard: self.first_heard.to_system_time(),
-            last_heard: self.last_heard.to_system_time(),
-            last_success: self.last_success.map(Timestamp::to_system_time),
-            last_failure: self.last_failure.map(Timestamp::to_system_time),
-            successes: self.successes,
-            failures: self.failures,
+        } else {
+            Standing::Hearsay
         }
     }
 }

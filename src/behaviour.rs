@@ -1,12 +1,14 @@
 //! The behaviour: what the swarm tells goes into the store, what the store tells goes to the swarm.
 
 use std::{
-    io,
+    fmt, io,
+    num::NonZeroUsize,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use futures::Stream;
+use futures::{FutureExt, Stream, future::BoxFuture};
 use libp2p_core::{
     ConnectedPoint, Endpoint, Multiaddr,
     transport::{PortUse, TransportError},
@@ -17,29 +19,44 @@ use libp2p_swarm::{
     AddressChange, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent,
     ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, NewExternalAddrOfPeer,
     StreamProtocol, SubstreamProtocol, SupportedProtocols, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, behaviour::ConnectionEstablished, handler::ConnectionEvent,
+    THandlerOutEvent, ToSwarm, behaviour::ConnectionEstablished, dial_opts::DialOpts,
+    handler::ConnectionEvent,
 };
 
 use crate::{
     address::{Sources, bare, without_given},
+    dial_error::{self, Whose},
     error::BehaviourError,
     event::{Cause, Event, Subscription},
-    record::{Delta, Record, Rules},
+    network::Scope,
+    record::{Delta, Outcome, Record, Rules},
+    redial::{Feelers, Redial},
+    refusal::Refused,
     state::By,
-    store::PeerStore,
+    store::{Inner, PeerStore},
 };
+
+/// Records that one poll looks at for what has expired.
+const COLLECTED_PER_POLL: usize = 64;
 
 /// A [`NetworkBehaviour`] that feeds a [`PeerStore`] from its swarm, offers the store's addresses at every dial by
 /// peer id, and yields the store's events.
 ///
 /// It speaks no protocol of its own and keeps no connection alive. Its place among the other behaviours does not
 /// matter. What each swarm event does to the store is listed in the [crate documentation](crate).
-#[derive(Debug)]
 pub struct PeerStoreBehaviour {
     store: PeerStore,
     /// `None` when [`Config::swarm_events`](crate::Config::swarm_events) is off.
     events: Option<Subscription>,
+    /// Set to when something expires next, in the clock's elapsed time.
+    alarm: Option<Alarm>,
+    redial: Option<Redial>,
+    feelers: Option<Feelers>,
+    feeler_alarm: Option<Alarm>,
 }
+
+/// A moment in the clock's elapsed time, and the wait for it.
+type Alarm = (Duration, BoxFuture<'static, ()>);
 
 impl PeerStoreBehaviour {
     /// A behaviour for one swarm.
@@ -56,7 +73,35 @@ impl PeerStoreBehaviour {
             .config()
             .swarm_events()
             .then(|| store.subscribe());
-        Ok(Self { store, events })
+        Ok(Self {
+            store,
+            events,
+            alarm: None,
+            redial: None,
+            feelers: None,
+            feeler_alarm: None,
+        })
+    }
+
+    /// Dials remembered peers at start, `parallel` at a time, until this node has so many `connections` or nobody is
+    /// left to try. They are chosen as by [`PeerStore::bootstrap_peers`], three for each connection that is wanted.
+    /// Off by default.
+    #[must_use]
+    pub fn with_redial(mut self, connections: NonZeroUsize, parallel: NonZeroUsize) -> Self {
+        let wanted = connections.get().saturating_mul(3);
+        let peers = self.store.bootstrap_peers(wanted);
+        self.redial = Some(Redial::new(connections, parallel, peers));
+        self
+    }
+
+    /// Dials an unproven address each `interval`, so that the store knows more good ones than the application
+    /// happens to need. The address is chosen by group first, then by peer, at random; one IP address is tried once in
+    /// ten minutes at most, one /24 (IPv6: /48) once in a minute; names and relays are not. Off by default.
+    #[must_use]
+    pub fn with_feelers(mut self, interval: Duration) -> Self {
+        let now = self.store.inner().clock().elapsed();
+        self.feelers = Some(Feelers::new(interval, now));
+        self
     }
 
     /// The store that this behaviour feeds.
@@ -78,24 +123,28 @@ impl PeerStoreBehaviour {
 
     fn connection_established(&self, event: ConnectionEstablished<'_>) {
         let peer = event.peer_id;
-        // First who is connected, so that a peer that becomes known by this is known as connected.
-        self.store
-            .inner()
-            .with(|state, _| state.connection_opened(peer));
-        if !event.failed_addresses.is_empty() {
-            self.edit(peer, Cause::Dial, |record, rules, delta| {
-                for address in event.failed_addresses {
-                    record.dial_failed(address, rules, delta);
+        let remote = event.endpoint.get_remote_address();
+        let inner = self.store.inner();
+        inner.with(|state, now| {
+            // First who is connected, so that a peer that becomes known by this is known as connected.
+            state.connection_opened(peer, event.endpoint, now);
+            for address in event.failed_addresses {
+                // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
+                if Scope::of(address) == Scope::of(remote) {
+                    state.dialled(peer, address, Outcome::Failure, now);
+                } else {
+                    state.dial_failed(peer, address);
                 }
-            });
-        }
+            }
+            state.network_works(remote, now);
+        });
         match event.endpoint {
             ConnectedPoint::Dialer {
                 address,
                 role_override: Endpoint::Dialer,
                 ..
             } => self.edit(peer, Cause::Dial, |record, rules, delta| {
-                record.dial_succeeded(address, rules, delta);
+                record.dialled(address, Outcome::Success, rules, delta);
             }),
             // A hole-punched connection: its address is a mapping of the remote NAT, for us alone.
             ConnectedPoint::Dialer { address, .. } => self.seen_inbound(peer, address),
@@ -106,12 +155,18 @@ impl PeerStoreBehaviour {
     }
 
     fn connection_closed(&self, event: ConnectionClosed<'_>) {
+        let address = event.endpoint.get_remote_address();
         self.store
             .inner()
-            .with(|state, _| state.connection_closed(event.peer_id));
+            .with(|state, now| state.connection_closed(event.peer_id, address, now));
     }
 
     fn address_change(&self, event: AddressChange<'_>) {
+        let old = event.old.get_remote_address();
+        let new = event.new.get_remote_address();
+        self.store
+            .inner()
+            .with(|state, now| state.connection_moved(event.peer_id, old, new, now));
         match event.new {
             ConnectedPoint::Dialer {
                 address,
@@ -119,10 +174,7 @@ impl PeerStoreBehaviour {
                 ..
             } => {
                 // The peer moved there by itself: nobody has dialled it.
-                let told = std::slice::from_ref(address);
-                self.edit(event.peer_id, Cause::Dial, |record, rules, delta| {
-                    record.add_addresses(told, Sources::DISCOVERY, rules, delta);
-                });
+                self.heard_of(event.peer_id, Cause::Dial, Sources::DISCOVERY, address);
             }
             ConnectedPoint::Dialer { address, .. } => self.seen_inbound(event.peer_id, address),
             ConnectedPoint::Listener { send_back_addr, .. } => {
@@ -132,8 +184,22 @@ impl PeerStoreBehaviour {
     }
 
     fn seen_inbound(&self, peer: PeerId, address: &Multiaddr) {
+        let told = std::slice::from_ref(address);
+        let (admitted, filtered) = self.store.inner().config().filtered(&peer, told);
         self.edit(peer, Cause::Inbound, |record, rules, delta| {
-            record.seen_inbound(address, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            if let [address] = &*admitted {
+                record.seen_inbound(address, rules, delta);
+            }
+        });
+    }
+
+    fn heard_of(&self, peer: PeerId, cause: Cause, source: Sources, address: &Multiaddr) {
+        let told = std::slice::from_ref(address);
+        let (admitted, filtered) = self.store.inner().config().filtered(&peer, told);
+        self.edit(peer, cause, |record, rules, delta| {
+            delta.refused.add(Refused::Filtered, filtered);
+            record.add_addresses(&admitted, source, rules, delta);
         });
     }
 
@@ -143,22 +209,11 @@ impl PeerStoreBehaviour {
         };
         match event.error {
             DialError::Transport(attempts) => {
-                self.edit_known(peer, |record, rules, delta| {
-                    for (address, error) in attempts {
-                        match error {
-                            TransportError::MultiaddrNotSupported(_) => {
-                                record.dial_unsupported(address, rules, delta);
-                            }
-                            TransportError::Other(error) if is_local(error) => {}
-                            TransportError::Other(_) => record.dial_failed(address, rules, delta),
-                        }
-                    }
-                });
+                for (address, error) in attempts {
+                    self.attempt_failed(peer, address, error);
+                }
             }
             DialError::WrongPeerId { obtained, address } => {
-                self.edit_known(peer, |record, rules, delta| {
-                    record.dial_failed(address, rules, delta);
-                });
                 self.wrong_peer(peer, *obtained, address);
             }
             // `LocalPeerId` comes from dials without an expected peer: it says nothing about any other peer.
@@ -171,21 +226,52 @@ impl PeerStoreBehaviour {
         }
     }
 
-    /// Another peer answered than was expected: it told where it is, and nothing was proven, as the connection
-    /// did not come about.
+    fn attempt_failed(&self, peer: PeerId, address: &Multiaddr, error: &TransportError<io::Error>) {
+        let error = match error {
+            TransportError::MultiaddrNotSupported(_) => {
+                self.edit_known(peer, |record, rules, delta| {
+                    record.dial_unsupported(address, rules, delta);
+                });
+                return;
+            }
+            TransportError::Other(error) => error,
+        };
+        self.store
+            .inner()
+            .with(|state, now| match dial_error::whose(error) {
+                Whose::Ours => {}
+                // Somebody at that address said so: it says all about the address, and of the network that it works.
+                Whose::Theirs => {
+                    state.dialled(peer, address, Outcome::Failure, now);
+                    state.network_works(address, now);
+                }
+                Whose::Unknown => state.dial_failed(peer, address),
+            });
+    }
+
+    /// Another peer answered than was expected. It told where it is, and nothing was proven, as the connection did
+    /// not come about: whoever gives itself a new key for each handshake is not to become many proven peers.
     fn wrong_peer(&self, expected: PeerId, obtained: PeerId, address: &Multiaddr) {
         let inner = self.store.inner();
+        let local = self.store.local_peer_id();
         let max_len = inner.config().max_address_len().get();
-        if obtained == self.store.local_peer_id() {
-            return;
-        }
-        let Ok(Some(address)) = bare(&expected, address, max_len) else {
-            return;
-        };
-        self.edit(obtained, Cause::Dial, |record, rules, delta| {
-            let told = std::slice::from_ref(&address);
-            record.add_addresses(told, Sources::IDENTIFY, rules, delta);
+        let bare = bare(&expected, address, max_len).ok().flatten();
+        inner.write(expected, |state, now| {
+            state.network_works(address, now);
+            match &bare {
+                Some(own) if obtained == local => state.is_own(expected, own.clone(), now),
+                _ => state.dialled(expected, address, Outcome::WrongPeer, now),
+            }
         });
+        if let Some(told) = bare.filter(|_| obtained != local) {
+            inner.write(obtained, |state, now| {
+                let (by, cause) = (By::Swarm, Cause::Dial);
+                let told = std::slice::from_ref(&told);
+                state.edit_with_room(obtained, by, cause, now, |record, rules, delta| {
+                    record.add_addresses(told, Sources::IDENTIFY, rules, delta);
+                })
+            });
+        }
     }
 
     fn new_external_addr_of_peer(&self, event: NewExternalAddrOfPeer<'_>) {
@@ -194,10 +280,57 @@ impl PeerStoreBehaviour {
         if inner.with(|state, _| state.is_echo(&peer, address)) {
             return;
         }
-        self.edit(peer, Cause::Discovery, |record, rules, delta| {
-            let told = std::slice::from_ref(address);
-            record.add_addresses(told, Sources::DISCOVERY, rules, delta);
+        self.heard_of(peer, Cause::Discovery, Sources::DISCOVERY, address);
+    }
+
+    /// A dial that this behaviour starts by itself, if one is due.
+    fn dial(&mut self, cx: &mut Context<'_>) -> Option<DialOpts> {
+        let inner = self.store.inner();
+        if let Some(redial) = &mut self.redial {
+            let connected = inner.read(|state, _| state.connected_peers().count());
+            if let Some(opts) = redial.next(connected) {
+                return Some(opts);
+            }
+            if redial.is_done(connected) {
+                self.redial = None;
+            }
+        }
+        let feelers = self.feelers.as_mut()?;
+        loop {
+            let due = feelers.due();
+            if !poll_alarm(&mut self.feeler_alarm, due, inner, cx) {
+                return None;
+            }
+            let now = inner.clock().elapsed();
+            if let Some(opts) = feelers.pick(inner.feeler_candidates(), now) {
+                return Some(opts);
+            }
+        }
+    }
+
+    fn dial_ended(&mut self, connection: ConnectionId) {
+        if let Some(redial) = &mut self.redial {
+            redial.ended(connection);
+        }
+    }
+
+    /// Collects what has expired, a little at each poll, and sets the alarm for what expires next.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        let inner = self.store.inner();
+        let (more, next) = inner.with(|state, now| {
+            let more = state.collect(COLLECTED_PER_POLL, now);
+            let next = state.next_expiry();
+            (more, next.map(|at| now.elapsed + at.since(now.wall)))
         });
+        if more {
+            cx.waker().wake_by_ref();
+            return;
+        }
+        if let Some(next) = next
+            && poll_alarm(&mut self.alarm, next, inner, cx)
+        {
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn edit_known(&self, peer: PeerId, rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta)) {
@@ -205,6 +338,32 @@ impl PeerStoreBehaviour {
         inner.write(peer, |state, now| {
             state.edit_known(peer, By::Swarm, Cause::Dial, now, rule)
         });
+    }
+}
+
+/// Whether the moment `at` has come; else the task is woken then.
+fn poll_alarm(
+    alarm: &mut Option<Alarm>,
+    at: Duration,
+    store: &Inner,
+    cx: &mut Context<'_>,
+) -> bool {
+    if alarm.as_ref().is_none_or(|(set, _)| *set != at) {
+        *alarm = None;
+    }
+    let (_, sleep) = alarm.get_or_insert_with(|| (at, store.clock().sleep_until(at)));
+    let has_come = sleep.poll_unpin(cx).is_ready();
+    if has_come {
+        *alarm = None;
+    }
+    has_come
+}
+
+impl fmt::Debug for PeerStoreBehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerStoreBehaviour")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,11 +415,25 @@ impl NetworkBehaviour for PeerStoreBehaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(event) => self.connection_established(event),
+            FromSwarm::ConnectionEstablished(event) => {
+                self.dial_ended(event.connection_id);
+                self.connection_established(event);
+            }
             FromSwarm::ConnectionClosed(event) => self.connection_closed(event),
             FromSwarm::AddressChange(event) => self.address_change(event),
-            FromSwarm::DialFailure(event) => self.dial_failure(event),
+            FromSwarm::DialFailure(event) => {
+                self.dial_ended(event.connection_id);
+                self.dial_failure(event);
+            }
             FromSwarm::NewExternalAddrOfPeer(event) => self.new_external_addr_of_peer(event),
+            FromSwarm::NewListenAddr(_)
+            | FromSwarm::ExpiredListenAddr(_)
+            | FromSwarm::ExternalAddrConfirmed(_)
+            | FromSwarm::ExternalAddrExpired(_) => {
+                self.store
+                    .inner()
+                    .with(|state, _| state.own_addresses_changed());
+            }
             _ => {}
         }
     }
@@ -271,6 +444,9 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         _: ConnectionId,
         protocols: THandlerOutEvent<Self>,
     ) {
+        self.store
+            .inner()
+            .with(|state, now| state.heard_from(&peer, now));
         self.edit(peer, Cause::Identify, |record, rules, delta| {
             record.learn_protocols(&protocols, rules, delta);
         });
@@ -280,6 +456,10 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.collect(cx);
+        if let Some(opts) = self.dial(cx) {
+            return Poll::Ready(ToSwarm::Dial { opts });
+        }
         let Some(events) = &mut self.events else {
             return Poll::Pending;
         };
@@ -289,57 +469,6 @@ impl NetworkBehaviour for PeerStoreBehaviour {
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
-}
-
-/// Whether a dial failed for a reason of this machine's own, which says nothing about the address.
-fn is_local(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        AddrInUse, AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable, OutOfMemory,
-        PermissionDenied, Unsupported,
-    };
-    // Process and system limits of open files; they have no kind of their own.
-    const OUT_OF_DESCRIPTORS: [i32; 2] = [23, 24];
-
-    let is_local_kind = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            AddrInUse
-                | AddrNotAvailable
-                | HostUnreachable
-                | NetworkDown
-                | NetworkUnreachable
-                | OutOfMemory
-                | PermissionDenied
-                | Unsupported
-        ) || error
-            .raw_os_error()
-            .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
-    };
-    // Transports wrap what the system said, some several times over; those that are combined hide the error itself
-    // (`Either` is no step of the chain), but not its text.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let io = error.downcast_ref::<io::Error>();
-        let is_local = match io {
-            Some(io) => is_local_kind(io),
-            None => os_error(&error.to_string()).is_some_and(|io| is_local_kind(&io)),
-        };
-        if is_local {
-            return true;
-        }
-        cause = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
-}
-
-/// The system's error in a text like `No route to host (os error 113)`.
-fn os_error(text: &str) -> Option<io::Error> {
-    let (_, code) = text.rsplit_once("(os error ")?;
-    let (code, _) = code.split_once(')')?;
-    Some(io::Error::from_raw_os_error(code.parse().ok()?))
 }
 
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this

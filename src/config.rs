@@ -1,10 +1,15 @@
 //! Every limit, time and switch of the store, with its default and the reason for it.
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
 
-use crate::clock::{Clock, SystemClock};
+use crate::{
+    clock::{Clock, SystemClock},
+    filter::AddressFilter,
+};
 
 /// Runs the persistence engine, see [`Config::with_executor`].
 type Executor = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
@@ -32,14 +37,22 @@ pub const DEFAULT_MAX_METADATA_PER_PEER: NonZeroUsize = size(64);
 pub const DEFAULT_MAX_METADATA_KEY_LEN: NonZeroUsize = size(256);
 /// 4,096 bytes per metadata value: the agent version of the longest identify message fits.
 pub const DEFAULT_MAX_METADATA_VALUE_LEN: NonZeroUsize = size(4_096);
-/// 8 addresses offered for one dial: what rust-libp2p's swarm starts at once.
-pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(8);
+/// 32 tags per peer.
+pub const DEFAULT_MAX_TAGS_PER_PEER: NonZeroUsize = size(32);
+/// 128 bytes per tag name.
+pub const DEFAULT_MAX_TAG_NAME_LEN: NonZeroUsize = size(128);
+/// 16 KiB per signed peer record: as many addresses of full length as the store keeps of a peer.
+pub const DEFAULT_MAX_SIGNED_RECORD_LEN: NonZeroUsize = size(16 * 1_024);
+/// 4 addresses offered for one dial: half of what rust-libp2p's swarm starts at once.
+pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(4);
 /// 1 hour: what others say of a peer is news for as long as go-libp2p and js-libp2p keep an address at all.
 pub const DEFAULT_HEARSAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// 24 hours: what a peer says of itself.
 pub const DEFAULT_SELF_TOLD_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// 14 days: how long a successful dial counts as proof of an address.
 pub const DEFAULT_PROVEN_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// 6 hours: how long an address where another peer answered is not tried again for the one that was expected there.
+pub const DEFAULT_WRONG_PEER_BLOCK: Duration = Duration::from_secs(6 * 60 * 60);
 /// 5 dirty peers start a commit, as in js-libp2p.
 pub const DEFAULT_COMMIT_THRESHOLD: NonZeroUsize = size(5);
 /// 1 second between commits that the threshold starts, so that gossip does not become a loop of syncs.
@@ -53,6 +66,19 @@ pub const DEFAULT_DROP_DEADLINE: Duration = Duration::from_secs(2);
 /// 1,024 events wait for a subscriber before it is told that it missed some.
 pub const DEFAULT_EVENT_CAPACITY: NonZeroUsize = size(1_024);
 
+/// 40 %: what others told of peers, all together.
+pub const DEFAULT_HEARSAY_SHARE: f64 = 0.4;
+/// 2 %: what others told of peers at DNS names. One domain has endless names, and each dial asks its owner.
+pub const DEFAULT_DNS_SHARE: f64 = 0.02;
+/// 1/32: peers that came from one group of addresses and told of themselves. A rented network is worth no more.
+pub const DEFAULT_SOURCE_SHARE: f64 = 1.0 / 32.0;
+/// 1/16: peers that were proven in one group of addresses.
+pub const DEFAULT_PROVEN_SHARE: f64 = 1.0 / 16.0;
+/// 1/4: peers that are protected because they keep a connection which they opened.
+pub const DEFAULT_ACCEPTED_SHARE: f64 = 0.25;
+/// 8 peers of which only others say that they are at one IP address.
+pub const DEFAULT_MAX_CLAIMS_PER_IP: NonZeroUsize = size(8);
+
 macro_rules! settings {
     ($( $(#[$doc:meta])* $name:ident / $with:ident: $type:ty = $default:expr; )*) => {
         /// Limits, times and switches of a store. [`Config::default`] is valid as it is.
@@ -64,6 +90,7 @@ macro_rules! settings {
             $( $name: $type, )*
             clock: Arc<dyn Clock>,
             executor: Option<Executor>,
+            filter: Option<Arc<dyn AddressFilter>>,
         }
 
         impl Default for Config {
@@ -72,6 +99,7 @@ macro_rules! settings {
                     $( $name: $default, )*
                     clock: Arc::new(SystemClock::default()),
                     executor: None,
+                    filter: None,
                 }
             }
         }
@@ -109,7 +137,7 @@ settings! {
 
     /// Addresses of one peer. When they are full a new address takes the place of one that is worth less, or
     /// of one that is worth the same and was last heard of more than a quarter of its lifetime before; else it
-    /// is refused. Pinned addresses never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
+    /// is refused. Pinned addresses and those of open connections never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
     max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
 
     /// Length of one address in bytes, in multiaddr's binary form and without `/p2p/<peer>` at its end. Longer
@@ -133,18 +161,69 @@ settings! {
     /// Default: [`DEFAULT_MAX_METADATA_VALUE_LEN`].
     max_metadata_value_len / with_max_metadata_value_len: NonZeroUsize = DEFAULT_MAX_METADATA_VALUE_LEN;
 
-    /// Addresses offered to the swarm for one dial. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
+    /// Tags of one peer; further ones are refused. Default: [`DEFAULT_MAX_TAGS_PER_PEER`].
+    max_tags_per_peer / with_max_tags_per_peer: NonZeroUsize = DEFAULT_MAX_TAGS_PER_PEER;
+
+    /// Length of a tag's name in bytes. Longer ones are refused. Default: [`DEFAULT_MAX_TAG_NAME_LEN`].
+    max_tag_name_len / with_max_tag_name_len: NonZeroUsize = DEFAULT_MAX_TAG_NAME_LEN;
+
+    /// Length of a signed peer record in bytes, its envelope included. Longer ones are refused.
+    /// Default: [`DEFAULT_MAX_SIGNED_RECORD_LEN`].
+    max_signed_record_len / with_max_signed_record_len: NonZeroUsize = DEFAULT_MAX_SIGNED_RECORD_LEN;
+
+    /// Addresses offered to the swarm for one dial at most; half as many when the best one is very good. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
     max_dial_addresses / with_max_dial_addresses: NonZeroUsize = DEFAULT_MAX_DIAL_ADDRESSES;
 
-    /// How long hearsay is news: the grain in which "last heard of" is kept is a quarter of it, and what a
-    /// peer dropped cannot come back by hearsay for this long. Default: [`DEFAULT_HEARSAY_LIFETIME`].
+    /// The part of the capacity, from 0 to 1, that peers known by hearsay only can hold once the store has been full;
+    /// beyond it a newcomer takes the place of a random one of them. This and the other shares bind while the store is
+    /// full, and for [`Config::hearsay_lifetime`] after somebody had to go; none is less than 8 peers. With 1, as a
+    /// crawler may want it, hearsay takes all that nothing better needs.
+    /// Default: [`DEFAULT_HEARSAY_SHARE`].
+    hearsay_share / with_hearsay_share: f64 = DEFAULT_HEARSAY_SHARE;
+
+    /// The part of the capacity for peers known by hearsay only whose address is a DNS name.
+    /// Default: [`DEFAULT_DNS_SHARE`].
+    dns_share / with_dns_share: f64 = DEFAULT_DNS_SHARE;
+
+    /// The part of the capacity for peers that told of themselves, or only connected, from one group of addresses
+    /// (IPv4 /16, IPv6 /32, or one relay); beyond it a newcomer takes the place of a random one of them.
+    /// Default: [`DEFAULT_SOURCE_SHARE`].
+    source_share / with_source_share: f64 = DEFAULT_SOURCE_SHARE;
+
+    /// The part of the capacity beyond which proven peers of one group of addresses make room for peers of other
+    /// groups that told of themselves. Default: [`DEFAULT_PROVEN_SHARE`].
+    proven_share / with_proven_share: f64 = DEFAULT_PROVEN_SHARE;
+
+    /// The part of the capacity that is protected for peers that are connected by their own doing. What exceeds it
+    /// is worth as much as its word. Default: [`DEFAULT_ACCEPTED_SHARE`].
+    accepted_share / with_accepted_share: f64 = DEFAULT_ACCEPTED_SHARE;
+
+    /// Peers, known by hearsay only, that strangers (Kademlia, rendezvous, another discovery) can say to be at one IPv4
+    /// address or in one IPv6 /64, at whatever port; further ones are refused there. A peer that proves to be there
+    /// takes the place of one of them, and does not count. Default: [`DEFAULT_MAX_CLAIMS_PER_IP`].
+    max_claims_per_ip / with_max_claims_per_ip: NonZeroUsize = DEFAULT_MAX_CLAIMS_PER_IP;
+
+    /// Whether strangers (Kademlia, rendezvous, another discovery) can always tell private, link-local and loopback
+    /// addresses. By default they can while all direct connections of this node are in that network: in a private
+    /// network, or before the first connection. Default: `false`.
+    private_hearsay / with_private_hearsay: bool = false;
+
+    /// How long an address that others told, or that was only seen on an inbound connection, is remembered after it
+    /// was last heard of; halved by each failed dial in a row, down to a quarter. "Last heard of" is kept in steps of
+    /// a quarter of it. What a peer dropped cannot come back by hearsay for as long.
+    /// Default: [`DEFAULT_HEARSAY_LIFETIME`].
     hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;
 
-    /// The same for what a peer says of itself. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
+    /// The same for what a peer says of itself, and for a peer of which no address is known. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 
-    /// How long a successful dial proves an address. Default: [`DEFAULT_PROVEN_LIFETIME`].
+    /// How long a successful dial proves an address, from the end of the connection. Default: [`DEFAULT_PROVEN_LIFETIME`].
     proven_lifetime / with_proven_lifetime: Duration = DEFAULT_PROVEN_LIFETIME;
+
+    /// How long an address where another peer answered is not offered for the one that was expected there. Unless it
+    /// was pinned, certified or proven before, it is forgotten, and hearsay does not bring it back for as long.
+    /// Default: [`DEFAULT_WRONG_PEER_BLOCK`].
+    wrong_peer_block / with_wrong_peer_block: Duration = DEFAULT_WRONG_PEER_BLOCK;
 
     /// Whether a proven address stays when identify no longer lists it. Default: `false`, identify replaces.
     keep_proven_on_replace / with_keep_proven_on_replace: bool = false;
@@ -215,6 +294,39 @@ impl Config {
         self
     }
 
+    /// Learns only those addresses that a filter admits, from whatever source in the network: identify, discovery
+    /// protocols, the swarm. What the application itself stores, and what this node dialled, is not asked for. What is
+    /// not admitted is counted as [`Refused::Filtered`](crate::Refused::Filtered). Default: all are learnt.
+    ///
+    /// ```
+    /// use libp2p_peerstore::{Config, public_only};
+    ///
+    /// let config = Config::default().with_address_filter(public_only);
+    /// ```
+    #[must_use]
+    pub fn with_address_filter(mut self, filter: impl AddressFilter) -> Self {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// Splits what was told of a peer into what the filter admits and the number of the rest. Calls the user's code.
+    pub(crate) fn filtered<'a>(
+        &self,
+        peer: &PeerId,
+        told: &'a [Multiaddr],
+    ) -> (Cow<'a, [Multiaddr]>, usize) {
+        let Some(filter) = &self.filter else {
+            return (told.into(), 0);
+        };
+        let admitted: Vec<_> = told
+            .iter()
+            .filter(|address| filter.admits(peer, address))
+            .cloned()
+            .collect();
+        let refused = told.len() - admitted.len();
+        (admitted.into(), refused)
+    }
+
     pub(crate) fn executor(&self) -> Option<&Executor> {
         self.executor.as_ref()
     }
@@ -247,10 +359,23 @@ mod tests {
             config.max_metadata_value_len(),
             DEFAULT_MAX_METADATA_VALUE_LEN
         );
+        assert_eq!(config.max_tags_per_peer(), DEFAULT_MAX_TAGS_PER_PEER);
+        assert_eq!(config.max_tag_name_len(), DEFAULT_MAX_TAG_NAME_LEN);
+        assert_eq!(
+            config.max_signed_record_len(),
+            DEFAULT_MAX_SIGNED_RECORD_LEN
+        );
         assert_eq!(config.max_dial_addresses(), DEFAULT_MAX_DIAL_ADDRESSES);
         assert_eq!(config.hearsay_lifetime(), DEFAULT_HEARSAY_LIFETIME);
         assert_eq!(config.self_told_lifetime(), DEFAULT_SELF_TOLD_LIFETIME);
         assert_eq!(config.proven_lifetime(), DEFAULT_PROVEN_LIFETIME);
+        assert_eq!(config.wrong_peer_block(), DEFAULT_WRONG_PEER_BLOCK);
+        assert_eq!(config.hearsay_share(), DEFAULT_HEARSAY_SHARE);
+        assert_eq!(config.dns_share(), DEFAULT_DNS_SHARE);
+        assert_eq!(config.source_share(), DEFAULT_SOURCE_SHARE);
+        assert_eq!(config.proven_share(), DEFAULT_PROVEN_SHARE);
+        assert_eq!(config.accepted_share(), DEFAULT_ACCEPTED_SHARE);
+        assert_eq!(config.max_claims_per_ip(), DEFAULT_MAX_CLAIMS_PER_IP);
         assert_eq!(config.event_capacity(), DEFAULT_EVENT_CAPACITY);
         assert_eq!(config.commit_threshold(), DEFAULT_COMMIT_THRESHOLD);
         assert_eq!(config.min_commit_interval(), DEFAULT_MIN_COMMIT_INTERVAL);

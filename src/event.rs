@@ -1,11 +1,12 @@
 //! What the store tells, and how it reaches people: bounded queues that a slow reader cannot grow.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fmt, mem,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::Stream;
@@ -14,7 +15,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 use parking_lot::Mutex;
 
-use crate::{datastore::DatastoreError, store::Inner};
+use crate::{book::Tag, datastore::DatastoreError, store::Inner};
 
 /// Something changed in the store.
 ///
@@ -67,8 +68,27 @@ pub enum Event {
         /// The key of the value.
         key: Arc<str>,
     },
+    /// The tags of a peer are different from before. The cause is [`Cause::Expired`] when the time of one was over,
+    /// which is told about a minute late at most.
+    TagsChanged {
+        /// The peer.
+        peer: PeerId,
+        /// All its tags now, by name.
+        tags: Arc<BTreeMap<String, Tag>>,
+        /// What changed them.
+        cause: Cause,
+    },
+    /// The latency of a peer became known, or its mean has moved by more than a quarter, and at least a
+    /// millisecond, since the last such event. Smaller moves are no events: there would be one for each ping.
+    LatencyChanged {
+        /// The peer.
+        peer: PeerId,
+        /// How long a message to it and back takes in the mean.
+        latency: Duration,
+    },
     /// A peer is no longer known. When it was deleted, or nothing was left of it, events with empty sets came
-    /// before, from each book that held something; when it was evicted, this one stands for all.
+    /// before, from each book that held something; when it was evicted, or all of it had expired, this one stands for
+    /// all.
     PeerRemoved {
         /// The peer.
         peer: PeerId,
@@ -96,6 +116,8 @@ impl Event {
             | Event::ProtocolsChanged { peer, .. }
             | Event::PublicKeyKnown { peer, .. }
             | Event::MetadataChanged { peer, .. }
+            | Event::TagsChanged { peer, .. }
+            | Event::LatencyChanged { peer, .. }
             | Event::PeerRemoved { peer, .. } => Some(*peer),
             Event::CommitFailed { .. } | Event::Lagged(_) => None,
         }
@@ -108,6 +130,8 @@ impl Event {
             Event::ProtocolsChanged { peer, .. } => Some((*peer, 1, None)),
             Event::PublicKeyKnown { peer, .. } => Some((*peer, 2, None)),
             Event::MetadataChanged { peer, key } => Some((*peer, 3, Some(key.clone()))),
+            Event::TagsChanged { peer, .. } => Some((*peer, 4, None)),
+            Event::LatencyChanged { peer, .. } => Some((*peer, 5, None)),
             // The coming and going of peers and failures are a history, not a state.
             _ => None,
         }

@@ -53,8 +53,9 @@
 //!
 //! # Concepts
 //!
-//! - A **record** is all that is known about one peer. The four **books** are views on it:
-//!   [`PeerStore::addresses`], [`PeerStore::protocols`], [`PeerStore::keys`], [`PeerStore::metadata`].
+//! - A **record** is all that is known about one peer. The **books** are views on it:
+//!   [`PeerStore::addresses`], [`PeerStore::protocols`], [`PeerStore::keys`], [`PeerStore::metadata`] and
+//!   [`PeerStore::tags`].
 //! - [`PeerStoreBehaviour`] hears what the swarm says and offers addresses for dials. [`Observed`] wraps another
 //!   behaviour and hears what its events say. Either works without the other.
 //! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; [`MemoryDatastore`] is for tests;
@@ -73,9 +74,11 @@
 //! | an inbound connection was established | **adds** its address with the lowest standing, while nothing better is known |
 //! | the address of a connection changed | **adds** the new one, unproven |
 //! | a dial failed | marks the addresses that were tried as failed, unless the reason lies on this side. When another peer answered: the address failed for the expected one, and is told, unproven, of the other |
-//! | identify answered, or a peer pushed | **replaces** addresses and protocols; sets the public key and the metadata [`AGENT_VERSION`] and [`PROTOCOL_VERSION`]. An empty list of addresses changes none. A signed peer record certifies those of its addresses that are in the list |
+//! | identify answered, or a peer pushed | **replaces** addresses and protocols; sets the public key and the metadata [`AGENT_VERSION`] and [`PROTOCOL_VERSION`]. An empty list of addresses changes none. A signed peer record certifies those of its addresses that are in the list, and is kept |
 //! | identify runs without [`Observed`] | protocols are **replaced** all the same, addresses are only **added** |
 //! | Kademlia: closest peers found, routing table changed, provider announced, an address added to a dial | **merges** the addresses. Addresses of peers that a response named and that Kademlia never dialled are not visible to anybody |
+//! | a ping came back (feature `ping`) | moves the mean of the **latency** by a tenth of the difference |
+//! | a signed peer record was handed to [`PeerStore::consume_peer_record`] | **adds** its addresses as certified; what only the record before certified loses that standing |
 //! | mDNS or a rendezvous point discovered a peer (features `mdns`, `rendezvous`) | **adds** the addresses; withdraws them when they expire, unless something else told them too |
 //! | another behaviour, or `Swarm::add_peer_address`, announced an address of a peer | **adds** it |
 //!
@@ -115,6 +118,7 @@
 //! | `kad` | yes | learn from `libp2p-kad` |
 //! | `redb` | yes | [`RedbDatastore`] |
 //! | `mdns` | no | learn from `libp2p-mdns` |
+//! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -122,23 +126,38 @@
 mod address;
 mod behaviour;
 mod book;
+mod bootstrap;
+mod budget;
+mod claims;
 mod clock;
 mod config;
+mod crowd;
 mod datastore;
+mod dial_error;
 mod error;
 mod event;
+mod filter;
+mod group;
+mod history;
+mod links;
+mod network;
 mod observe;
 mod peer;
 mod persist;
+mod quality;
 mod record;
+mod redial;
 mod refusal;
+mod schedule;
+mod seat;
+mod signed;
 mod state;
 mod store;
 mod table;
 
 pub use address::{AddressInfo, Source, Sources, Standing};
 pub use behaviour::{Handler, PeerStoreBehaviour};
-pub use book::{AddressBook, KeyBook, MetadataBook, ProtocolBook};
+pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, Tag, TagBook};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
 #[cfg(feature = "redb")]
@@ -146,10 +165,12 @@ pub use datastore::RedbDatastore;
 pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
+pub use filter::{AddressFilter, dialable_only, public_only};
 pub use observe::{Learned, Observed, Teach};
-pub use peer::{Peer, SignedRecord};
+pub use peer::Peer;
 pub use persist::LoadReport;
 pub use refusal::{Refusals, Refused};
+pub use signed::{AcceptedRecord, RecordError, RecordFormat, SignedRecord};
 pub use state::Changed;
 pub use store::PeerStore;
 

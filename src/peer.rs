@@ -1,12 +1,16 @@
 //! What a query returns.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
-use crate::address::{AddressInfo, with_peer};
+use crate::{
+    address::{AddressInfo, with_peer},
+    book::Tag,
+    signed::SignedRecord,
+};
 
 /// Everything that the store knows about one peer, copied at one moment.
 #[derive(Debug, Clone)]
@@ -23,7 +27,13 @@ pub struct Peer {
     /// Its metadata. Identify fills [`AGENT_VERSION`](crate::AGENT_VERSION) and
     /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION).
     pub metadata: BTreeMap<String, Vec<u8>>,
-    /// Its latest signed peer record, where the datastore held one.
+    /// Its tags by name, without those that have expired.
+    pub tags: BTreeMap<String, Tag>,
+    /// How long a message to it and back takes: an exponentially weighted mean, in which each new measurement has
+    /// a weight of a tenth. See [`Learned::latency`](crate::Learned::latency).
+    pub latency: Option<Duration>,
+    /// Its latest signed peer record. The signature of one from the datastore need not have been checked yet:
+    /// [`PeerStore::signed_peer_record`](crate::PeerStore::signed_peer_record) does that.
     pub signed_record: Option<SignedRecord>,
     /// Whether this node has a connection to it now.
     pub connected: bool,
@@ -54,26 +64,5 @@ impl Peer {
     pub fn agent_version(&self) -> Option<String> {
         let value = self.metadata.get(crate::AGENT_VERSION)?;
         Some(String::from_utf8_lossy(value).into_owned())
-    }
-}
-
-/// A signed peer record as it was received: the envelope, and the sequence number inside it.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SignedRecord {
-    /// The sequence number: a higher one replaces a lower one.
-    pub seq: u64,
-    /// The signed envelope in its protobuf encoding.
-    pub envelope: Arc<[u8]>,
-    /// Protobuf fields of a newer version, kept as they are.
-    pub(crate) unknown: Arc<[u8]>,
-}
-
-impl fmt::Debug for SignedRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedRecord")
-            .field("seq", &self.seq)
-            .field("envelope_len", &self.envelope.len())
-            .finish()
     }
 }

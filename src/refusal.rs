@@ -26,6 +26,19 @@ pub enum Refused {
     /// An address that the peer itself dropped, or the user removed, and that only others still mention.
     #[error("the peer dropped the address, and only others still mention it")]
     DroppedAddress,
+    /// An address that turned out to be this node's own, whoever claims it.
+    #[error("the address is one of this node's own")]
+    OwnAddress,
+    /// A private, link-local or loopback address, told by somebody who is not in that network.
+    #[error("the address is of a local network, and told from outside of it")]
+    OutOfScope,
+    /// One more peer that is said to be at an IP address, where
+    /// [`Config::max_claims_per_ip`](crate::Config::max_claims_per_ip) are said to be already.
+    #[error("`max_claims_per_ip` peers are said to be at this IP address already")]
+    TooManyClaims,
+    /// An address that the [filter](crate::Config::with_address_filter) does not admit.
+    #[error("the configured filter does not admit the address")]
+    Filtered,
     /// A protocol name that does not begin with a slash.
     #[error("a protocol name begins with a slash")]
     InvalidProtocol,
@@ -52,6 +65,28 @@ pub enum Refused {
     /// [`Config::max_metadata_per_peer`](crate::Config::max_metadata_per_peer).
     #[error("the peer has `max_metadata_per_peer` metadata keys already")]
     TooManyMetadata,
+    /// A tag name of zero length.
+    #[error("a tag name has at least one character")]
+    EmptyTagName,
+    /// A tag name that is longer than [`Config::max_tag_name_len`](crate::Config::max_tag_name_len).
+    #[error("the tag name is longer than `max_tag_name_len`")]
+    TagNameTooLong,
+    /// The value of a tag above [`MAX_TAG_VALUE`](crate::MAX_TAG_VALUE).
+    #[error("the value of a tag is from 0 to 100")]
+    TagValueOutOfRange,
+    /// More tags than [`Config::max_tags_per_peer`](crate::Config::max_tags_per_peer).
+    #[error("the peer has `max_tags_per_peer` tags already")]
+    TooManyTags,
+    /// A signed peer record that is longer than
+    /// [`Config::max_signed_record_len`](crate::Config::max_signed_record_len).
+    #[error("the signed peer record is longer than `max_signed_record_len`")]
+    RecordTooLong,
+    /// A signed peer record that is forged, about another peer than its signer, empty, or not readable.
+    #[error("the signed peer record is not valid")]
+    InvalidRecord,
+    /// A signed peer record that is older than the one that the store holds, or that the peer has since replaced.
+    #[error("the signed peer record is out of date")]
+    OutdatedRecord,
     /// The local peer: it is never stored.
     #[error("the local peer is not stored")]
     LocalPeer,
@@ -65,12 +100,16 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 16] = [
+    pub const ALL: [Refused; 27] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
         Refused::TooManyAddresses,
         Refused::DroppedAddress,
+        Refused::OwnAddress,
+        Refused::OutOfScope,
+        Refused::TooManyClaims,
+        Refused::Filtered,
         Refused::InvalidProtocol,
         Refused::ProtocolTooLong,
         Refused::TooManyProtocols,
@@ -79,6 +118,13 @@ impl Refused {
         Refused::MetadataKeyTooLong,
         Refused::MetadataValueTooLong,
         Refused::TooManyMetadata,
+        Refused::EmptyTagName,
+        Refused::TagNameTooLong,
+        Refused::TagValueOutOfRange,
+        Refused::TooManyTags,
+        Refused::RecordTooLong,
+        Refused::InvalidRecord,
+        Refused::OutdatedRecord,
         Refused::LocalPeer,
         Refused::StoreFull,
         Refused::Ignored,

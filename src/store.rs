@@ -2,7 +2,9 @@
 
 use std::{
     cell::Cell,
+    collections::HashSet,
     future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
     ops::ControlFlow,
     sync::{
         Arc,
@@ -20,22 +22,30 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     address::Source,
-    book::{AddressBook, KeyBook, MetadataBook, ProtocolBook},
+    book::{AddressBook, KeyBook, MetadataBook, ProtocolBook, TagBook},
+    bootstrap,
     clock::{Clock, Timestamp},
     config::Config,
     datastore::Datastore,
     error::{FlushError, OpenError},
     event::{Cause, Event, Subscription},
+    group::Group,
     observe::{Learned, Observed, Teach},
     peer::Peer,
     persist::{self, Engine, LoadReport, Unsaved},
-    record::{Record, shared},
+    record::{Latency, Record, shared},
     refusal::Refusals,
     state::{Changed, Now, State, Written},
 };
 
 /// Peers that a walk over the store copies under one hold of the lock.
 const PAGE: usize = 64;
+
+/// Peers that are met by chance when a feeler is due.
+const FEELER_SAMPLE: usize = 64;
+
+/// Records that each write looks at for what has expired: more than a write can add, so that it keeps pace.
+const COLLECTED_PER_WRITE: usize = 4;
 
 /// A handle to a peer store. Cheap to clone; every clone is the same store, usable from any thread.
 ///
@@ -137,24 +147,33 @@ impl PeerStore {
         MetadataBook::new(self.inner())
     }
 
+    /// The tags of peers: values from 0 to 100 by name.
+    pub fn tags(&self) -> TagBook<'_> {
+        TagBook::new(self.inner())
+    }
+
     // --- whole peers ---------------------------------------------------------------------------------------
 
     /// Everything that is known about a peer, from all books at once; `None` for one that is not known.
     pub fn get(&self, peer: &PeerId) -> Option<Peer> {
         self.inner().read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.view(state.rules(now)))
         })
     }
 
     /// Whether anything is known about a peer.
     pub fn contains(&self, peer: &PeerId) -> bool {
-        self.inner().read(|state, _| state.table.contains(peer))
+        self.inner()
+            .read(|state, now| state.known(peer, now).is_some())
     }
 
     /// How many peers are known.
     pub fn len(&self) -> usize {
-        self.inner().read(|state, _| state.table.len())
+        let inner = self.inner();
+        // What has expired does not count; a few at a time, so that nobody waits for long.
+        while inner.with(|state, now| state.collect(PAGE, now)) {}
+        inner.read(|state, _| state.table.len())
     }
 
     /// Whether no peer is known.
@@ -265,6 +284,48 @@ impl PeerStore {
             .with(|state, now| state.delete(*peer, Some(duration), now))
     }
 
+    // --- starting again ------------------------------------------------------------------------------------
+
+    /// Up to `n` remembered peers to dial first after a restart: at most one from each address group; first the last
+    /// outbound peers of the previous run, then a third that have been proven for more than a week, a third at random
+    /// among the proven ones, the rest by confidence, by chance in proportion to it.
+    ///
+    /// So chosen because an attacker with many reliable hosts would be first in a list that is sorted by
+    /// reliability. Use your bootstrap nodes too when few of these answer. Costs a walk over all peers.
+    pub fn bootstrap_peers(&self, n: usize) -> Vec<PeerId> {
+        let inner = self.inner();
+        let mut candidates = Vec::new();
+        inner.walk(
+            |record, rules| record.candidate(rules),
+            |candidate| {
+                candidates.push(candidate);
+                ControlFlow::Continue(())
+            },
+        );
+        let mut random = inner.random();
+        bootstrap::choose(candidates, n, inner.now().wall, &mut random)
+    }
+
+    /// Fills Kademlia's routing table with up to `n` remembered peers, chosen as by
+    /// [`PeerStore::bootstrap_peers`], each with the addresses that would be offered for a dial. Returns how many
+    /// Kademlia took. Follow it with `kad.bootstrap()`.
+    #[cfg(feature = "kad")]
+    pub fn seed_kademlia<S>(&self, kad: &mut libp2p_kad::Behaviour<S>, n: usize) -> usize
+    where
+        S: libp2p_kad::store::RecordStore + Send + 'static,
+    {
+        let mut seeded = 0;
+        for peer in self.bootstrap_peers(n) {
+            let mut taken = false;
+            for address in self.inner().offers(&peer).unwrap_or_default() {
+                let update = kad.add_address(&peer, address);
+                taken |= !matches!(update, libp2p_kad::RoutingUpdate::Failed);
+            }
+            seeded += usize::from(taken);
+        }
+        seeded
+    }
+
     // --- connections ---------------------------------------------------------------------------------------
 
     /// Whether the swarm has a connection to a peer now. Without a live
@@ -300,7 +361,7 @@ impl PeerStore {
     pub fn watch(&self, peer: PeerId) -> Subscription {
         let store = Arc::downgrade(self.inner());
         self.inner().with(|state, now| {
-            let record = state.table.get(&peer);
+            let record = state.known(&peer, now);
             let backlog = record.map(|record| backlog(record, state, now));
             let capacity = state.config.event_capacity().get();
             state
@@ -479,6 +540,7 @@ impl Inner {
     pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State, Now) -> R) -> R {
         let now = self.now();
         let mut state = self.state.lock();
+        state.collect(COLLECTED_PER_WRITE, now);
         let result = act(&mut state, now);
         let wakers = state.take_wakers();
         let written_after_close = state.pending.take_written_after_close();
@@ -522,8 +584,9 @@ impl Inner {
                 let end = *end.get_or_insert(state.table.slots());
                 let (records, next) = state.table.page(start, PAGE.min(end - start));
                 let rules = state.rules(now);
+                let alive = records.filter(|record| !record.has_expired(rules));
                 (
-                    records.filter_map(|record| copy(record, rules)).collect(),
+                    alive.filter_map(|record| copy(record, rules)).collect(),
                     next.filter(|next| *next < end),
                 )
             });
@@ -538,9 +601,37 @@ impl Inner {
     /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
     pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.offers(state.rules(now)))
         })
+    }
+
+    /// Numbers that nobody foresees.
+    pub(crate) fn random(&self) -> impl FnMut() -> u64 + use<> {
+        let (secret, mut count) = (RandomState::new(), 0_u64);
+        move || {
+            count += 1;
+            secret.hash_one(count)
+        }
+    }
+
+    /// Peers of which no address is proven, each with the address that a feeler would try: a few that were met by
+    /// chance, first one of each address group, in no order that a stranger could foresee.
+    pub(crate) fn feeler_candidates(&self) -> Vec<(PeerId, Multiaddr)> {
+        let mut random = self.random();
+        let mut met: Vec<(PeerId, Multiaddr)> = self.read(|state, now| {
+            let rules = state.rules(now);
+            let met = state.table.sample(FEELER_SAMPLE, &mut random).into_iter();
+            met.filter_map(|record| Some((record.id, record.feeler(rules)?)))
+                .collect()
+        });
+        met.sort_by_cached_key(|_| random());
+        let mut groups = HashSet::new();
+        let (mut first, more): (Vec<_>, Vec<_>) = met
+            .into_iter()
+            .partition(|(_, address)| Group::of(address).is_none_or(|group| groups.insert(group)));
+        first.extend(more);
+        first
     }
 
     /// Takes the one place for a behaviour.
@@ -549,7 +640,7 @@ impl Inner {
     }
 
     pub(crate) fn detach(&self) {
-        self.with(|state, _| state.all_connections_closed());
+        self.with(|state, now| state.all_connections_closed(now));
         self.attached.store(false, Ordering::Release);
     }
 
@@ -558,8 +649,11 @@ impl Inner {
     /// Asks the engine to write everything, and waits for it as long as the configuration allows.
     async fn save(&self, close: bool) -> Result<(), FlushError> {
         let (sender, receiver) = oneshot::channel();
-        let deadline = self.with(|state, _| {
+        let deadline = self.with(|state, now| {
             state.gathering &= !close;
+            if close {
+                state.touch_in_use(now);
+            }
             if state.pending.is_persistent() && !state.pending.is_closed() {
                 state.pending.ask(Some(sender), close);
                 return Ok(Some(state.config.flush_deadline()));
@@ -599,8 +693,9 @@ impl Inner {
 
     /// Saves the rest in the background and waits a little for it.
     fn last_handle_dropped(&self) {
-        let deadline = self.with(|state, _| {
+        let deadline = self.with(|state, now| {
             state.gathering = false;
+            state.touch_in_use(now);
             if !state.pending.is_persistent() {
                 state.bus.close();
             } else if !state.pending.is_closed() {
@@ -702,8 +797,8 @@ fn now(clock: &dyn Clock, started: SystemTime) -> Now {
 fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
     let (peer, cause) = (record.id, Cause::Datastore);
     let mut events = vec![Event::PeerAdded { peer }];
-    if !record.addresses.is_empty() {
-        let addresses = shared(record.multiaddrs(state.rules(now)));
+    let addresses = shared(record.multiaddrs(state.rules(now)));
+    if !addresses.is_empty() {
         events.push(Event::AddressesChanged {
             peer,
             addresses,
@@ -725,5 +820,13 @@ fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
         peer,
         key: key.as_str().into(),
     }));
+    let tags = record.tags.view(now.wall);
+    if !tags.is_empty() {
+        let tags = Arc::new(tags);
+        events.push(Event::TagsChanged { peer, tags, cause });
+    }
+    if let Some(latency) = record.latency.map(Latency::mean) {
+        events.push(Event::LatencyChanged { peer, latency });
+    }
     events
 }

@@ -283,8 +283,11 @@ async fn the_local_peer_is_never_stored<N: Alone>() {
         [DialError::WrongPeerId { obtained, .. }] if *obtained == local
     ));
 
-    assert_eq!(a.info(other, &own).unwrap().failures, 1);
+    // It is this node's own, and nobody else's.
+    assert!(a.info(other, &own).is_none());
     assert_eq!(a.store.peer_ids(), [other]);
+    assert_eq!(a.store.addresses().add(other, [own]).refused, 1);
+    assert_eq!(a.store.refusals().get(Refused::OwnAddress), 1);
     assert!(!a.store.contains(&local));
     assert!(a.news().iter().all(|event| event.peer() != Some(local)));
 }

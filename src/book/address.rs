@@ -71,7 +71,7 @@ impl<'a> AddressBook<'a> {
     /// known at all.
     pub fn get(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.store.read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.multiaddrs(state.rules(now)))
         })
     }
@@ -80,7 +80,7 @@ impl<'a> AddressBook<'a> {
     /// at all.
     pub fn infos(&self, peer: &PeerId) -> Option<Vec<AddressInfo>> {
         self.store.read(|state, now| {
-            let record = state.table.get(peer)?;
+            let record = state.known(peer, now)?;
             Some(record.infos(state.rules(now)))
         })
     }

@@ -42,7 +42,7 @@ impl<'a> KeyBook<'a> {
     pub fn get(&self, peer: &PeerId) -> Option<PublicKey> {
         inlined_key(peer).or_else(|| {
             self.store
-                .read(|state, _| state.table.get(peer)?.public_key())
+                .read(|state, now| state.known(peer, now)?.public_key())
         })
     }
 

@@ -1,9 +1,10 @@
-//! The four books: thin views on one record per peer. A book locks, acts, and releases.
+//! The books: thin views on one record per peer. A book locks, acts, and releases.
 
 mod address;
 mod key;
 mod metadata;
 mod protocol;
+mod tag;
 
 use libp2p_identity::PeerId;
 
@@ -19,6 +20,7 @@ pub use address::AddressBook;
 pub use key::KeyBook;
 pub use metadata::MetadataBook;
 pub use protocol::ProtocolBook;
+pub use tag::{MAX_TAG_VALUE, Tag, TagBook};
 
 /// Empties one book of a peer, and forgets the peer if that was all.
 fn delete(store: &Inner, peer: PeerId, clear: impl FnOnce(&mut Record, &mut Delta)) -> bool {

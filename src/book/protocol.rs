@@ -72,7 +72,7 @@ impl<'a> ProtocolBook<'a> {
     /// The protocols of a peer, in the order in which they were told. `None` when the peer is not known at all.
     pub fn get(&self, peer: &PeerId) -> Option<Vec<StreamProtocol>> {
         self.store
-            .read(|state, _| Some(state.table.get(peer)?.protocols.clone()))
+            .read(|state, now| Some(state.known(peer, now)?.protocols.clone()))
     }
 
     /// Which of `protocols` the peer speaks, in the order in which they are asked for.

@@ -1,6 +1,5 @@
 //! Identify and identify-push: what a peer says of itself replaces what was known.
 
-use libp2p_core::PeerRecord;
 use libp2p_identify::Event;
 
 use super::{Learned, Teach};
@@ -18,17 +17,15 @@ impl Teach for Event {
             return;
         };
         let peer = *peer_id;
+        learned.alive(peer);
         learned.replace(peer, &info.listen_addrs);
         learned.protocols(peer, &info.protocols);
         learned.public_key(peer, &info.public_key);
         learned.metadata(peer, AGENT_VERSION, info.agent_version.as_bytes());
         learned.metadata(peer, PROTOCOL_VERSION, info.protocol_version.as_bytes());
         // After a push this is still the record of the first answer: it certifies addresses, and adds none.
-        if let Some(envelope) = &info.signed_peer_record
-            && let Ok(record) = PeerRecord::from_signed_envelope(envelope.clone())
-            && record.peer_id() == peer
-        {
-            learned.certify(peer, record.addresses());
+        if let Some(envelope) = &info.signed_peer_record {
+            learned.certify_by_record(peer, envelope);
         }
     }
 }

@@ -11,9 +11,6 @@ use crate::address::Source;
 impl Teach for Event {
     const SOURCE: Source = Source::Kademlia;
 
-    // For a peer that a running query has heard of, this is the only place where its addresses show.
-    const MERGE_DIAL_ADDRESSES: bool = true;
-
     fn teach(&self, learned: &mut Learned<'_>) {
         match self {
             Event::RoutingUpdated {

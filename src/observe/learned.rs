@@ -1,6 +1,8 @@
 //! The sink that is told what an event says about peers.
 
-use libp2p_core::Multiaddr;
+use std::{borrow::Cow, time::Duration};
+
+use libp2p_core::{Multiaddr, SignedEnvelope};
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
@@ -8,13 +10,15 @@ use crate::{
     address::{Source, Sources},
     event::Cause,
     record::{Delta, Record, Rules},
+    refusal::Refused,
+    signed::{AcceptedRecord, RecordError},
     state::{By, Changed},
     store::PeerStore,
 };
 
 /// An event type that says something about peers, so that [`PeerStore::observe`] can wrap its behaviour.
 ///
-/// It is implemented for the events of identify, Kademlia, mDNS and rendezvous clients (each with its cargo
+/// It is implemented for the events of identify, Kademlia, mDNS, ping and rendezvous clients (each with its cargo
 /// feature). Implement it for the events of your own discovery protocol; for an event type of another crate use
 /// [`PeerStore::observe_with`].
 ///
@@ -46,10 +50,6 @@ pub trait Teach {
     /// they are not, they are added.
     const ECHOES: bool = false;
 
-    /// Whether addresses that the behaviour adds to a dial by peer id are news, and are added. Not for one that
-    /// offers from a cache of what its events have said before.
-    const MERGE_DIAL_ADDRESSES: bool = false;
-
     /// Tells the sink what the event says about peers.
     fn teach(&self, learned: &mut Learned<'_>);
 }
@@ -72,8 +72,10 @@ impl<'a> Learned<'a> {
     /// Somebody told of addresses of a peer: they are added.
     pub fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
         let sources = Sources::from(self.source);
+        let (admitted, filtered) = self.filtered(&peer, addresses);
         self.edit(peer, |record, rules, delta| {
-            record.add_addresses(addresses, sources, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            record.add_addresses(&admitted, sources, rules, delta);
         })
     }
 
@@ -81,8 +83,10 @@ impl<'a> Learned<'a> {
     /// pinned. An empty list changes nothing.
     pub fn replace(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
         let sources = Sources::from(self.source);
+        let (admitted, filtered) = self.filtered(&peer, addresses);
         self.edit(peer, |record, rules, delta| {
-            record.replace_addresses(addresses, sources, rules, delta);
+            delta.refused.add(Refused::Filtered, filtered);
+            record.replace_addresses(&admitted, sources, rules, delta);
         })
     }
 
@@ -111,6 +115,39 @@ impl<'a> Learned<'a> {
         })
     }
 
+    /// A signed record of the peer came beside its own list of addresses, which was told first. Those of its
+    /// addresses that are known become certified, and while one of them is known the record is kept, see
+    /// [`PeerStore::signed_peer_record`]; none is added. The signature is checked, unless the store holds just this
+    /// record; one that does not belong to the peer, or is older than the one that is held, is refused.
+    pub fn certify_by_record(&mut self, peer: PeerId, envelope: &SignedEnvelope) -> Changed {
+        self.store.certify_by_record(peer, envelope, self.cause())
+    }
+
+    /// A signed record came from anywhere: as [`PeerStore::consume_peer_record`], but not as the application's own
+    /// word.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`] says why the record was not taken.
+    pub fn peer_record(
+        &mut self,
+        envelope: &SignedEnvelope,
+    ) -> Result<AcceptedRecord, RecordError> {
+        self.store.take_record(envelope, By::Swarm, self.cause())
+    }
+
+    /// A message to a connected peer and back took so long. It counts for a tenth of the mean, and as
+    /// [`Learned::alive`]. Of a peer that is not known nothing is kept.
+    ///
+    /// It is kept in microseconds, up to 71 minutes. [`Event::LatencyChanged`](crate::Event::LatencyChanged) says
+    /// when the mean has moved noticeably; then it is also marked to be written with the next commit.
+    pub fn latency(&mut self, peer: PeerId, latency: Duration) -> Changed {
+        self.alive(peer);
+        self.edit_known(peer, |record, _, delta| {
+            record.measured_latency(latency, delta);
+        })
+    }
+
     /// The peer told the complete list of the protocols that it speaks: it replaces what is known.
     pub fn protocols(&mut self, peer: PeerId, protocols: &[StreamProtocol]) -> Changed {
         self.edit(peer, |record, rules, delta| {
@@ -123,11 +160,23 @@ impl<'a> Learned<'a> {
         self.edit(peer, |record, _, delta| record.set_public_key(key, delta))
     }
 
+    /// Something came from a peer over a live connection, which shows that the network works.
+    pub fn alive(&mut self, peer: PeerId) {
+        self.store
+            .inner()
+            .with(|state, now| state.heard_from(&peer, now));
+    }
+
     /// A metadata value of a peer.
     pub fn metadata(&mut self, peer: PeerId, key: &str, value: &[u8]) -> Changed {
         self.edit(peer, |record, rules, delta| {
             record.set_metadata(key, value, rules, delta);
         })
+    }
+
+    /// What the user's filter admits: asked before the lock is taken.
+    fn filtered<'b>(&self, peer: &PeerId, told: &'b [Multiaddr]) -> (Cow<'b, [Multiaddr]>, usize) {
+        self.store.inner().config().filtered(peer, told)
     }
 
     fn edit(

@@ -7,6 +7,8 @@ mod kad;
 mod learned;
 #[cfg(feature = "mdns")]
 mod mdns;
+#[cfg(feature = "ping")]
+mod ping;
 #[cfg(feature = "rendezvous")]
 mod rendezvous;
 
@@ -50,8 +52,6 @@ pub struct Observed<B: NetworkBehaviour> {
     source: Source,
     /// `NewExternalAddrOfPeer` only repeats what an event has just said.
     echoes: bool,
-    /// What the inner behaviour adds to a dial is news.
-    merge_dial_addresses: bool,
     pass_dial_addresses: bool,
 }
 
@@ -65,7 +65,6 @@ impl<B: NetworkBehaviour> Observed<B> {
         });
         observed.source = B::ToSwarm::SOURCE;
         observed.echoes = B::ToSwarm::ECHOES;
-        observed.merge_dial_addresses = B::ToSwarm::MERGE_DIAL_ADDRESSES;
         observed
     }
 
@@ -81,7 +80,6 @@ impl<B: NetworkBehaviour> Observed<B> {
             teach: Box::new(teach),
             source: Source::Discovery,
             echoes: false,
-            merge_dial_addresses: false,
             pass_dial_addresses,
         }
     }
@@ -119,7 +117,13 @@ impl<B: NetworkBehaviour> Observed<B> {
         let max_len = self.store.inner().config().max_address_len().get();
         let told = without_given(&peer, told, given, max_len);
         let Some(offers) = self.store.inner().offers(&peer) else {
-            return told;
+            // No opinion, but that nobody from afar makes this node dial into its own network.
+            let takes = |address: &Multiaddr| {
+                self.store
+                    .inner()
+                    .read(|state, _| state.takes_hearsay_at(address))
+            };
+            return told.into_iter().filter(takes).collect();
         };
         let mut passed: Vec<Multiaddr> = Vec::with_capacity(told.len().min(offers.len()));
         for address in told {
@@ -203,8 +207,10 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
         let Some(peer) = maybe_peer else {
             return Ok(told);
         };
-        if self.merge_dial_addresses {
-            self.learned().add(peer, &told);
+        // For a peer that Kademlia has only heard of, this is the one place where its addresses show. From a cache of
+        // what the peer itself said they are hearsay all the same: it may be out of date.
+        if !told.is_empty() {
+            Learned::new(&self.store, self.source.for_dials()).add(peer, &told);
         }
         Ok(self.gate(peer, told, addresses))
     }

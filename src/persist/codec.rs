@@ -15,8 +15,9 @@ use prost::{
 use crate::{
     address::{Entry, Sources},
     clock::Timestamp,
-    peer::SignedRecord,
-    record::Record,
+    history::{Epoch, Flags, History},
+    record::{KeptTag, Latency, Record},
+    signed::{RecordFormat, SignedRecord},
 };
 
 /// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
@@ -42,6 +43,18 @@ struct AddressesValue {
     /// make it drop all addresses of the peer.
     #[prost(bytes = "vec", repeated, tag = "17")]
     newer_addresses: Vec<Vec<u8>>,
+    /// Each a [`TagMessage`].
+    #[prost(bytes = "vec", repeated, tag = "18")]
+    tags: Vec<Vec<u8>>,
+    /// The mean latency in microseconds.
+    #[prost(uint32, optional, tag = "19")]
+    latency: Option<u32>,
+    /// When a dial to the peer first succeeded, in seconds since the Unix epoch.
+    #[prost(uint64, optional, tag = "21")]
+    first_proven: Option<u64>,
+    /// As field 2, for a record in rust-libp2p's own format, which js-libp2p could not verify.
+    #[prost(bytes = "vec", optional, tag = "20")]
+    legacy_record: Option<Vec<u8>>,
 }
 
 const ADDRESSES_FIELD: u32 = 1;
@@ -54,12 +67,12 @@ struct AddressMessage {
     #[prost(bool, optional, tag = "2")]
     is_certified: Option<bool>,
     #[prost(message, optional, tag = "16")]
-    history: Option<History>,
+    history: Option<HistoryMessage>,
 }
 
 /// How an address was learnt and what came of dialling it. Times are seconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Message)]
-struct History {
+struct HistoryMessage {
     /// The bits of [`Sources`].
     #[prost(uint32, tag = "1")]
     sources: u32,
@@ -76,6 +89,25 @@ struct History {
     /// Since the last success.
     #[prost(uint32, tag = "7")]
     failures: u32,
+    /// The confidence right after the last evidence, in 1/255, and when that was.
+    #[prost(uint32, optional, tag = "8")]
+    level: Option<u32>,
+    #[prost(uint64, optional, tag = "9")]
+    evidence: Option<u64>,
+    /// Whether another peer answered at the last failure.
+    #[prost(bool, tag = "10")]
+    wrong_peer: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TagMessage {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint32, tag = "2")]
+    value: u32,
+    /// In seconds since the Unix epoch; without it the tag does not expire.
+    #[prost(uint64, optional, tag = "3")]
+    expires: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -111,7 +143,12 @@ struct Format {
 pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
     let mut value = AddressesValue::default();
     for entry in record.addresses.iter().filter(|e| !e.is_inbound_only()) {
-        let message = encode_address(entry);
+        let unknown = record.foreign.as_ref().and_then(|foreign| {
+            let mut of = foreign.in_addresses.iter();
+            of.find(|(address, _)| *address == entry.address)
+        });
+        let unknown = unknown.map_or(&[][..], |(_, unknown)| unknown);
+        let message = encode_address(entry, record.epoch, unknown);
         if readable_by_js(&entry.address) {
             value.addresses.push(message);
         } else {
@@ -128,16 +165,25 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
         }
         unknown = &foreign.addresses;
     }
-    value.certified_record = record.signed.as_ref().map(|signed| {
+    if let Some(signed) = &record.signed {
         let message = CertifiedRecord {
             seq: signed.seq,
             envelope: signed.envelope.to_vec(),
         };
-        joined(&message, &signed.unknown)
-    });
+        let message = Some(joined(&message, &signed.unknown));
+        match signed.format {
+            RecordFormat::Interop => value.certified_record = message,
+            RecordFormat::Legacy => value.legacy_record = message,
+        }
+    }
+    let tags = record.tags.iter();
+    value.tags = tags.map(|(name, tag)| encode_tag(name, tag)).collect();
     if value == AddressesValue::default() && unknown.is_empty() {
         return None;
     }
+    // Alone it is nothing to keep: it would say of those who only came to us that they did.
+    value.latency = record.latency.map(Latency::as_micros);
+    value.first_proven = record.first_proven.map(|at| at.0);
     value.format = Some(Format {
         version: FORMAT,
         changed_at: record.addresses_changed.0,
@@ -145,21 +191,38 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
     Some(joined(&value, unknown))
 }
 
-fn encode_address(entry: &Entry) -> Vec<u8> {
+fn encode_tag(name: &str, tag: &KeptTag) -> Vec<u8> {
+    let message = TagMessage {
+        name: name.to_owned(),
+        value: tag.value.into(),
+        expires: tag.expires.map(|at| at.0),
+    };
+    joined(&message, &tag.unknown)
+}
+
+fn encode_address(entry: &Entry, epoch: Epoch, unknown: &[u8]) -> Vec<u8> {
+    let history = &entry.history;
+    let time = |step| epoch.time(step).map(|at| at.0);
     let message = AddressMessage {
         multiaddr: entry.address.to_vec(),
-        is_certified: Some(entry.sources.contains(Sources::CERTIFIED)),
-        history: Some(History {
-            sources: entry.sources.bits().into(),
-            first_heard: entry.first_heard.0,
-            last_heard: entry.last_heard.0,
-            last_success: entry.last_success.map(|at| at.0),
-            last_failure: entry.last_failure.map(|at| at.0),
-            successes: entry.successes,
-            failures: entry.failures,
+        is_certified: Some(history.sources.contains(Sources::CERTIFIED)),
+        history: Some(HistoryMessage {
+            sources: history.sources.bits().into(),
+            first_heard: time(history.first_heard).unwrap_or_default(),
+            last_heard: time(history.last_heard).unwrap_or_default(),
+            last_success: time(history.success),
+            last_failure: time(history.failure),
+            successes: history.successes.into(),
+            failures: history.failures.into(),
+            level: history
+                .flags
+                .contains(Flags::EVIDENCE)
+                .then_some(history.level.into()),
+            evidence: time(history.evidence),
+            wrong_peer: history.flags.contains(Flags::WRONG_PEER),
         }),
     };
-    joined(&message, &entry.unknown)
+    joined(&message, unknown)
 }
 
 /// The value of a peer's protocols, or `None` when there is nothing to keep.
@@ -237,12 +300,19 @@ fn is_plain_websocket(protocol: &Protocol<'_>) -> bool {
 
 // --- decoding ----------------------------------------------------------------------------------------------
 
-/// A peer's addresses as a datastore holds them.
+/// A peer's addresses as a datastore holds them, with times in the epoch of the moment in which they were read.
 #[derive(Debug, Default)]
 pub(crate) struct StoredAddresses {
     pub(crate) entries: Vec<Entry>,
     pub(crate) signed: Option<SignedRecord>,
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
+    pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
+    /// The tags, not checked yet.
+    pub(crate) tags: Vec<(String, KeptTag)>,
+    /// Tags that do not decode.
+    pub(crate) unreadable_tags: usize,
+    pub(crate) latency: Option<Latency>,
+    pub(crate) first_proven: Option<Timestamp>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -274,11 +344,14 @@ pub(crate) fn decode_addresses(
     now: Timestamp,
 ) -> Result<StoredAddresses, Undecodable> {
     check_len(bytes)?;
+    let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21])?;
     let mut stored = StoredAddresses {
         unknown,
-        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+        changed_at: value
+            .format
+            .map_or(now, |format| past(format.changed_at, now)),
         ..StoredAddresses::default()
     };
     let fields = [
@@ -287,49 +360,100 @@ pub(crate) fn decode_addresses(
     ];
     for (field, messages) in fields {
         for message in messages {
-            match decode_address(&message, now) {
-                Some(entry) => stored.entries.push(entry),
+            match decode_address(&message, epoch, now) {
+                Some((entry, unknown)) => {
+                    if !unknown.is_empty() {
+                        let address = entry.address.clone();
+                        stored.in_addresses.push((address, unknown.into()));
+                    }
+                    stored.entries.push(entry);
+                }
                 None => stored.unreadable.push((field, message)),
             }
         }
     }
-    if let Some(bytes) = value.certified_record {
-        let record = CertifiedRecord::decode(&bytes[..])?;
-        stored.signed = Some(SignedRecord {
-            seq: record.seq,
-            envelope: Arc::from(record.envelope),
-            unknown: unknown_fields(&bytes, &[1, 2])?.into(),
-        });
+    for bytes in value.tags {
+        match decode_tag(&bytes) {
+            Some(tag) => stored.tags.push(tag),
+            None => stored.unreadable_tags += 1,
+        }
     }
+    stored.latency = value.latency.and_then(Latency::loaded);
+    stored.first_proven = value.first_proven.map(|at| past(at, now));
+    let records = [
+        (RecordFormat::Interop, value.certified_record),
+        (RecordFormat::Legacy, value.legacy_record),
+    ];
+    let records = records.into_iter().filter_map(|(format, bytes)| {
+        // One that does not decode spoils nothing else, and gives way to the next one.
+        decode_record(format, &bytes?)
+    });
+    // One alone is kept; two are there only if two programs wrote in turn.
+    stored.signed = records.max_by_key(|record| record.seq);
     Ok(stored)
 }
 
-fn decode_address(bytes: &[u8], now: Timestamp) -> Option<Entry> {
+fn decode_record(format: RecordFormat, bytes: &[u8]) -> Option<SignedRecord> {
+    let record = CertifiedRecord::decode(bytes).ok()?;
+    Some(SignedRecord {
+        seq: record.seq,
+        format,
+        envelope: Arc::from(record.envelope),
+        verified: false,
+        unknown: unknown_fields(bytes, &[1, 2]).ok()?.into(),
+    })
+}
+
+fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
+    let message = TagMessage::decode(bytes).ok()?;
+    let tag = KeptTag {
+        // What is too high stays so, and is refused.
+        value: u8::try_from(message.value).unwrap_or(u8::MAX),
+        expires: message.expires.map(Timestamp),
+        unknown: unknown_fields(bytes, &[1, 2, 3]).ok()?.into(),
+    };
+    Some((message.name, tag))
+}
+
+/// An address, and the fields in it that this version does not know.
+fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, Vec<u8>)> {
     let message = AddressMessage::decode(bytes).ok()?;
     let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
     let address = Multiaddr::try_from(message.multiaddr).ok()?;
     if address.is_empty() {
         return None;
     }
-    let mut entry = match message.history {
-        Some(history) => Entry {
-            sources: Sources::from_bits_truncate(history.sources as u16),
-            first_heard: past(history.first_heard, now),
-            last_heard: past(history.last_heard, now),
-            last_success: history.last_success.map(|at| past(at, now)),
-            last_failure: history.last_failure.map(|at| past(at, now)),
-            successes: history.successes,
-            failures: history.failures,
-            ..Entry::new(address, Sources::empty(), now)
+    let step = |at| epoch.step(past(at, now));
+    let saturated = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
+    let mut history = match message.history {
+        Some(kept) => History {
+            sources: Sources::from_bits_truncate(kept.sources as u16),
+            flags: Flags::empty(),
+            level: saturated(kept.level.unwrap_or_default()),
+            evidence: kept.evidence.map(step).unwrap_or_default(),
+            first_heard: step(kept.first_heard),
+            last_heard: step(kept.last_heard),
+            success: kept.last_success.map(step).unwrap_or_default(),
+            failure: kept.last_failure.map(step).unwrap_or_default(),
+            successes: saturated(kept.successes),
+            failures: saturated(kept.failures),
         },
         // Another program wrote it last, which knows peers by identify above all.
-        None => Entry::new(address, Sources::IDENTIFY, now),
+        None => History {
+            sources: Sources::IDENTIFY,
+            first_heard: epoch.step(now),
+            last_heard: epoch.step(now),
+            ..History::default()
+        },
     };
-    entry
-        .sources
-        .set(Sources::CERTIFIED, message.is_certified == Some(true));
-    entry.unknown = unknown.into();
-    Some(entry)
+    let certified = message.is_certified == Some(true);
+    history.sources.set(Sources::CERTIFIED, certified);
+    let kept = message.history.as_ref();
+    let evidence = kept.is_some_and(|kept| kept.level.is_some() && kept.evidence.is_some());
+    history.flags.set(Flags::EVIDENCE, evidence);
+    let wrong_peer = kept.is_some_and(|kept| kept.wrong_peer);
+    history.flags.set(Flags::WRONG_PEER, wrong_peer);
+    Some((Entry { address, history }, unknown))
 }
 
 /// Decodes the value of a peer's protocols.
@@ -342,7 +466,9 @@ pub(crate) fn decode_protocols(
     Ok(StoredProtocols {
         names: value.protocols,
         unknown: unknown_fields(bytes, &[1, 16])?,
-        changed_at: past(value.format.map_or(0, |format| format.changed_at), now),
+        changed_at: value
+            .format
+            .map_or(now, |format| past(format.changed_at, now)),
     })
 }
 

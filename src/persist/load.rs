@@ -16,6 +16,7 @@ use crate::{
     datastore::{Datastore, DatastoreError},
     record::{Books, Class, Foreign, Record, check_metadata, check_protocols, inlined_key},
     refusal::Refusals,
+    seat::List,
     state::{Now, State},
 };
 
@@ -42,8 +43,11 @@ pub(crate) async fn load(
         loader.pass(datastore).await?;
     }
     let Loader {
-        state, mut report, ..
+        mut state,
+        mut report,
+        ..
     } = loader;
+    report.expired = state.expire_loaded(now);
     report.peers = state.table.len();
     tracing::info!(?report, "loaded the peer store");
     Ok((state, report))
@@ -136,12 +140,12 @@ impl Loader {
             config.max_address_len().get(),
             config.max_addresses_per_peer().get(),
         );
-        let mut record = Record::new(peer);
+        let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
             match bare(&peer, &entry.address, max_len) {
                 Ok(Some(address)) => match record.find(&address) {
                     // Another program may have stored it with `/p2p/<peer>` and without.
-                    Some(known) => known.sources |= entry.sources,
+                    Some(known) => known.history.sources |= entry.history.sources,
                     None => {
                         entry.address = address;
                         record.addresses.push(entry);
@@ -163,14 +167,28 @@ impl Loader {
         unreadable.truncate(limit);
         self.report.refused += all - unreadable.len();
         self.report.unreadable_addresses += unreadable.len();
-        if !unreadable.is_empty() || !stored.unknown.is_empty() {
+        let in_addresses = stored.in_addresses;
+        if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {
             record.foreign = Some(Box::new(Foreign {
                 addresses: stored.unknown,
                 unreadable,
+                in_addresses,
                 protocols: Vec::new(),
             }));
         }
-        record.signed = stored.signed;
+        let max_record_len = config.max_signed_record_len().get();
+        match stored.signed {
+            Some(signed) if signed.envelope.len() > max_record_len => self.report.refused += 1,
+            signed => record.signed = signed.map(Box::new),
+        }
+        self.report.refused += stored.unreadable_tags;
+        for (name, tag) in stored.tags {
+            // One that has expired is loaded too, so that it is collected, and taken from the datastore.
+            let fits = record.tags.load(name, tag, config);
+            self.report.refused += usize::from(!fits);
+        }
+        record.latency = stored.latency;
+        record.first_proven = stored.first_proven;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -227,8 +245,12 @@ impl Loader {
         if self.state.table.contains(&record.id) {
             // Another book of the peer came first.
             self.state.table.change(&record.id.clone(), |known| {
+                known.epoch = record.epoch;
                 known.addresses = record.addresses;
                 known.signed = record.signed;
+                known.tags = record.tags;
+                known.latency = record.latency;
+                known.first_proven = record.first_proven;
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.foreign {
@@ -248,7 +270,7 @@ impl Loader {
                 continue;
             }
             let worth = (record.class(), record.last_heard());
-            match self.state.table.least_valuable() {
+            match self.state.table.least_valuable(List::ORDER) {
                 Some((class, victim)) if self.worth(class, &victim) < worth => {
                     self.leave_on_disk(&victim);
                 }
@@ -288,7 +310,7 @@ impl Loader {
                 self.skipped = true;
                 return;
             }
-            self.state.table.insert(Record::new(peer));
+            self.state.table.insert(Record::new(peer, self.now.wall));
             self.without_addresses.push(peer);
         }
         self.state.table.change(&peer, |record| {

@@ -40,6 +40,8 @@ pub struct LoadReport {
     pub refused: usize,
     /// Addresses that this version cannot parse. They are kept as bytes and written back.
     pub unreadable_addresses: usize,
+    /// Peers of which everything had expired. They are deleted from the datastore with the next commit.
+    pub expired: usize,
     /// Peers beyond [`Config::max_peers`](crate::Config::max_peers), counted by their addresses: the best are
     /// in memory, these are on disk only.
     pub left_on_disk: usize,

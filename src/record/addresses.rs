@@ -5,11 +5,26 @@ use libp2p_core::Multiaddr;
 use super::{Books, Delta, Record, Rules};
 use crate::{
     address::{Entry, Sources, Standing, bare},
+    claims::is_claim,
+    clock::Timestamp,
+    history::{Epoch, Flags, History},
+    quality,
     refusal::Refused,
 };
 
 /// How many dropped addresses of one peer are remembered as dropped.
 const MAX_DROPPED: usize = 32;
+
+/// What came of a dial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The handshake gave the peer's id.
+    Success,
+    /// Nobody answered, or not in the right way.
+    Failure,
+    /// Another peer answered.
+    WrongPeer,
+}
 
 impl Record {
     /// Adds what `sources` told. Nothing is dropped by it, except to make room.
@@ -27,8 +42,13 @@ impl Record {
                 continue;
             };
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
-            if let Some(entry) = self.find(&address) {
-                hear(entry, sources, rules, delta);
+            if self.hear(&address, sources, rules, delta) {
+                continue;
+            }
+            if rules.own.contains(&address) && sources != Sources::PINNED {
+                delta.refuse(Refused::OwnAddress);
+            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+                delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
             } else if !newcomers.contains(&address) {
@@ -40,7 +60,8 @@ impl Record {
             }
         }
         for address in newcomers {
-            self.place(Entry::new(address, sources, rules.now), rules, delta);
+            let entry = self.entry(address, sources, rules);
+            self.place(entry, rules, delta);
         }
     }
 
@@ -75,6 +96,10 @@ impl Record {
             }
         }
         for address in newcomers {
+            if let Some(reason) = rules.refuses(self, &address, source) {
+                delta.refuse(reason);
+                continue;
+            }
             if complete.len() < limit {
                 complete.push(address);
             } else {
@@ -85,27 +110,31 @@ impl Record {
             return;
         }
         // What was dropped before is not in the list of today either: it stays dropped for as long again.
+        let until = rules.now.after(rules.config.hearsay_lifetime());
         for (address, dropped) in &mut self.dropped {
             if !complete.contains(address) {
-                *dropped = rules.now;
+                *dropped = until.max(*dropped);
             }
         }
 
         let keep_proven = rules.config.keep_proven_on_replace();
-        let gone = self.addresses.extract_if(.., |entry| {
+        let (epoch, gone) = (self.epoch, &mut Vec::new());
+        self.addresses.retain_mut(|entry| {
             if complete.contains(&entry.address) {
-                return false;
+                return true;
             }
-            if entry.is_pinned() || (keep_proven && rules.standing(entry) == Standing::Proven) {
-                entry.sources.remove(source);
-                return false;
+            let proven = rules.standing(entry, epoch) == Standing::Proven;
+            if entry.is_pinned() || (keep_proven && proven) {
+                entry.history.sources.remove(source);
+                return true;
             }
-            true
+            gone.push(entry.clone());
+            false
         });
-        let gone: Vec<Entry> = gone.collect();
-        for entry in gone {
-            self.drop_entry(entry, rules, delta);
+        for entry in gone.drain(..) {
+            self.drop_entry(entry, until, delta);
         }
+        self.withdraw_signed(rules);
         self.add_addresses(&complete, source, rules, delta);
     }
 
@@ -116,13 +145,14 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
+        let until = rules.now.after(rules.config.hearsay_lifetime());
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
-            if let Some(at) = self.addresses.iter().position(|e| e.address == address) {
+            if let Some(at) = self.position(&address) {
                 let entry = self.addresses.remove(at);
-                self.drop_entry(entry, rules, delta);
+                self.drop_entry(entry, until, delta);
             }
         }
     }
@@ -133,15 +163,26 @@ impl Record {
             delta.change(Books::ADDRESSES);
         }
         if let Some(foreign) = &mut self.foreign {
-            foreign.addresses.clear();
-            foreign.unreadable.clear();
+            foreign.clear_addresses();
             delta.save |= Books::ADDRESSES;
         }
         if self.signed.take().is_some() {
             delta.save |= Books::ADDRESSES;
         }
+        self.withdrawn = None;
         self.addresses.clear();
         self.dropped.clear();
+    }
+
+    /// Forgets what has expired.
+    pub(crate) fn expire_addresses(&mut self, rules: Rules<'_>, delta: &mut Delta) {
+        let epoch = self.epoch;
+        let before = self.addresses.len();
+        self.addresses
+            .retain(|entry| !rules.has_expired(entry, epoch));
+        if self.addresses.len() < before {
+            delta.change(Books::ADDRESSES);
+        }
     }
 
     /// A discovery protocol no longer vouches for `told`, or for anything of this peer when that is `None`.
@@ -158,15 +199,16 @@ impl Record {
             bare.collect()
         });
         self.addresses.retain_mut(|entry| {
+            let sources = &mut entry.history.sources;
             let named = told
                 .as_ref()
                 .is_none_or(|told| told.contains(&entry.address));
-            if !named || !entry.sources.intersects(source) {
+            if !named || !sources.intersects(source) {
                 return true;
             }
-            entry.sources.remove(source);
+            sources.remove(source);
             delta.save_later |= Books::ADDRESSES;
-            if entry.sources.is_empty() {
+            if sources.is_empty() {
                 delta.change(Books::ADDRESSES);
                 return false;
             }
@@ -181,9 +223,9 @@ impl Record {
                 continue;
             };
             if let Some(entry) = self.find(&address)
-                && !entry.sources.contains(Sources::CERTIFIED)
+                && !entry.history.sources.contains(Sources::CERTIFIED)
             {
-                entry.sources.insert(Sources::CERTIFIED);
+                entry.history.sources.insert(Sources::CERTIFIED);
                 delta.save_later |= Books::ADDRESSES;
             }
         }
@@ -195,18 +237,135 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            let now = self.step(rules.now);
             if let Some(entry) = self.find(&address)
                 && entry.is_pinned()
             {
-                entry.sources.remove(Sources::PINNED);
-                entry.sources.insert(Sources::APPLICATION);
+                entry.history.sources.remove(Sources::PINNED);
+                entry.history.sources.insert(Sources::APPLICATION);
+                // Its time begins now: until now it was not to be forgotten.
+                entry.history.last_heard = now;
                 delta.save |= Books::ADDRESSES;
             }
         }
     }
 
-    /// A dial of this node to the address ended in a connection to this peer.
-    pub(crate) fn dial_succeeded(
+    /// A dial of this node to the address said something about it.
+    pub(crate) fn dialled(
+        &mut self,
+        address: &Multiaddr,
+        outcome: Outcome,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
+        let Some(address) = self.normalise(address, rules, delta) else {
+            return;
+        };
+        match outcome {
+            Outcome::Success => self.dial_succeeded(address, rules, delta),
+            Outcome::Failure => self.dial_failed(&address, false, rules, delta),
+            Outcome::WrongPeer => {
+                self.dial_failed(&address, true, rules, delta);
+                self.block(&address, rules, delta);
+            }
+        }
+    }
+
+    fn dial_succeeded(&mut self, address: Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
+        self.dropped.retain(|(dropped, _)| *dropped != address);
+        self.first_proven.get_or_insert(rules.now);
+        let now = self.step(rules.now);
+        let epoch = self.epoch;
+        let Some(entry) = self.find(&address) else {
+            let mut entry = self.entry(address, Sources::DIALLED, rules);
+            // Proof is worth more than what it displaces, so that it counts before room is made.
+            rules
+                .model
+                .succeeded(&mut entry.history, self.epoch, Standing::Hearsay, rules.now);
+            entry.history.success = self.step(rules.now);
+            entry.history.flags.insert(Flags::IN_USE);
+            self.place(entry, rules, delta);
+            return;
+        };
+        let standing = rules.standing(entry, epoch);
+        delta.outcomes.push((standing, true));
+        let history = &mut entry.history;
+        let before = *history;
+        rules.model.succeeded(history, epoch, standing, rules.now);
+        history.flags.insert(Flags::IN_USE);
+        if quality::is_worth_saving(&before, history, epoch, standing) {
+            delta.save_later |= Books::ADDRESSES;
+        }
+        let kept = epoch.time(history.success);
+        if kept.is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime())) {
+            history.success = now;
+            delta.save |= Books::ADDRESSES;
+        }
+        self.hear(&address, Sources::DIALLED, rules, delta);
+    }
+
+    fn dial_failed(
+        &mut self,
+        address: &Multiaddr,
+        wrong_peer: bool,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
+        self.step(rules.now);
+        let epoch = self.epoch;
+        let Some(entry) = self.find(address) else {
+            return;
+        };
+        let standing = rules.standing(entry, epoch);
+        delta.outcomes.push((standing, false));
+        let blocked = rules.is_blocked(entry, epoch);
+        rules
+            .model
+            .failed(&mut entry.history, epoch, standing, wrong_peer, rules.now);
+        // That nobody answered since does not mean that the other peer is gone.
+        entry
+            .history
+            .flags
+            .set(Flags::WRONG_PEER, wrong_peer || blocked);
+        delta.save_later |= Books::ADDRESSES;
+    }
+
+    /// Another peer answered there. Unless there was once reason to believe in the address, it goes, and hearsay
+    /// does not bring it back for hours.
+    fn block(&mut self, address: &Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
+        let Some(at) = self.position(address) else {
+            return;
+        };
+        let history = &self.addresses[at].history;
+        let trusted = Sources::PINNED | Sources::CERTIFIED | Sources::DIALLED;
+        if history.sources.intersects(trusted) {
+            return;
+        }
+        let entry = self.addresses.remove(at);
+        let until = rules.now.after(rules.config.wrong_peer_block());
+        self.drop_entry(entry, until, delta);
+    }
+
+    /// The address is one of this node's own: it goes, whoever told it.
+    pub(crate) fn remove_own(&mut self, address: &Multiaddr, delta: &mut Delta) {
+        if let Some(at) = self.position(address) {
+            self.addresses.remove(at);
+            delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// Others are known to be where these addresses are: what only strangers told goes.
+    pub(crate) fn displace(&mut self, is_there: impl Fn(&Multiaddr) -> bool, delta: &mut Delta) {
+        let before = self.addresses.len();
+        self.addresses
+            .retain(|entry| !is_claim(entry.history.sources) || !is_there(&entry.address));
+        if self.addresses.len() < before {
+            delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// The last connection to an address of this peer that this node dialled is closed: from now on it ages.
+    pub(crate) fn no_longer_in_use(
         &mut self,
         address: &Multiaddr,
         rules: Rules<'_>,
@@ -215,45 +374,32 @@ impl Record {
         let Some(address) = self.normalise(address, rules, delta) else {
             return;
         };
-        self.dropped.retain(|(dropped, _)| *dropped != address);
-        if self.find(&address).is_none() {
-            let entry = Entry::new(address.clone(), Sources::DIALLED, rules.now);
-            // Proof is worth more than what it displaces, so that it must be counted before room is made.
-            let entry = Entry {
-                last_success: Some(rules.now),
-                successes: 1,
-                ..entry
-            };
-            self.place(entry, rules, delta);
-            return;
-        }
+        let now = self.step(rules.now);
+        let epoch = self.epoch;
         let Some(entry) = self.find(&address) else {
             return;
         };
-        hear(entry, Sources::DIALLED, rules, delta);
-        entry.successes = entry.successes.saturating_add(1);
-        if entry.failures > 0 {
-            entry.failures = 0;
-            delta.save_later |= Books::ADDRESSES;
+        let history = &mut entry.history;
+        if !history.flags.contains(Flags::IN_USE) {
+            return;
         }
-        let misleading = entry
-            .last_success
-            .is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime()));
-        if misleading {
-            entry.last_success = Some(rules.now);
+        history.flags.remove(Flags::IN_USE);
+        let kept = epoch.time(history.success);
+        if kept.is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime())) {
             delta.save |= Books::ADDRESSES;
         }
+        (history.success, history.last_heard) = (now, now);
     }
 
-    /// A dial of this node to the address failed, and not for a reason of this node's own.
-    pub(crate) fn dial_failed(&mut self, address: &Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
-        let Some(address) = self.normalise(address, rules, delta) else {
-            return;
-        };
-        if let Some(entry) = self.find(&address) {
-            entry.failures = entry.failures.saturating_add(1);
-            entry.last_failure = Some(rules.now);
-            delta.save_later |= Books::ADDRESSES;
+    /// What is in use was good until now: noted before the store closes, and used to find the last peers again.
+    pub(crate) fn touch_in_use(&mut self, rules: Rules<'_>, delta: &mut Delta) {
+        let now = self.step(rules.now);
+        for entry in &mut self.addresses {
+            let history = &mut entry.history;
+            if history.flags.contains(Flags::IN_USE) && history.success != now {
+                (history.success, history.last_heard) = (now, now);
+                delta.save_later |= Books::ADDRESSES;
+            }
         }
     }
 
@@ -268,7 +414,7 @@ impl Record {
             return;
         };
         if let Some(entry) = self.find(&address) {
-            entry.unsupported = true;
+            entry.history.flags.insert(Flags::UNSUPPORTED);
         }
     }
 
@@ -289,7 +435,19 @@ impl Record {
         }
     }
 
-    fn normalise(
+    pub(crate) fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
+        self.addresses
+            .iter_mut()
+            .find(|entry| entry.address == *address)
+    }
+
+    fn position(&self, address: &Multiaddr) -> Option<usize> {
+        self.addresses
+            .iter()
+            .position(|entry| entry.address == *address)
+    }
+
+    pub(super) fn normalise(
         &self,
         address: &Multiaddr,
         rules: Rules<'_>,
@@ -304,11 +462,80 @@ impl Record {
         }
     }
 
+    /// The step of a moment; moves the epoch of the peer on when it does not reach so far.
+    fn step(&mut self, at: Timestamp) -> crate::history::Step {
+        if !self.epoch.fits(at) {
+            let later = Epoch::for_time(at);
+            for entry in &mut self.addresses {
+                self.epoch.translate(later, &mut entry.history);
+            }
+            self.epoch = later;
+        }
+        self.epoch.step(at)
+    }
+
+    fn entry(&mut self, address: Multiaddr, sources: Sources, rules: Rules<'_>) -> Entry {
+        let now = self.step(rules.now);
+        let history = History {
+            sources,
+            first_heard: now,
+            last_heard: now,
+            ..History::default()
+        };
+        Entry { address, history }
+    }
+
+    /// Notes that `sources` told an address, if it is known.
+    pub(super) fn hear(
+        &mut self,
+        address: &Multiaddr,
+        sources: Sources,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) -> bool {
+        let now = self.step(rules.now);
+        let epoch = self.epoch;
+        let Some(entry) = self.find(address) else {
+            return false;
+        };
+        let proven = rules.standing(entry, epoch) == Standing::Proven;
+        if !entry.history.sources.contains(sources) {
+            // A first success must survive a crash; another source of hearsay may wait.
+            let weight = (Sources::DIALLED | Sources::PINNED).intersects(sources);
+            let books = if weight {
+                &mut delta.save
+            } else {
+                &mut delta.save_later
+            };
+            *books |= Books::ADDRESSES;
+            entry.history.sources.insert(sources);
+        }
+        let kept = epoch.time(entry.history.last_heard).unwrap_or_default();
+        let lifetime = quality::lifetime(entry.told(), entry.history.failures, rules.config);
+        if rules.is_stale(kept, lifetime) {
+            entry.history.last_heard = now;
+            // It is the proof that keeps a proven one.
+            let books = if proven {
+                &mut delta.save_later
+            } else {
+                &mut delta.save
+            };
+            *books |= Books::ADDRESSES;
+        }
+        // A connection that lives for weeks proves its address all the time: should the process be killed, the
+        // proof is not to be as old as the connection.
+        let kept = epoch.time(entry.history.success).unwrap_or_default();
+        let in_use = entry.history.flags.contains(Flags::IN_USE);
+        if in_use && rules.is_stale(kept, rules.config.proven_lifetime()) {
+            entry.history.success = now;
+            delta.save |= Books::ADDRESSES;
+        }
+        true
+    }
+
     /// Whether the address was dropped not long ago, and only others mention it now.
     fn is_dropped(&mut self, address: &Multiaddr, sources: Sources, rules: Rules<'_>) -> bool {
-        let lifetime = rules.config.hearsay_lifetime();
-        self.dropped
-            .retain(|(_, at)| rules.now.since(*at) < lifetime);
+        self.dropped.retain(|(_, until)| *until > rules.now);
         if Sources::HEARSAY
             .difference(Sources::APPLICATION)
             .contains(sources)
@@ -320,7 +547,7 @@ impl Record {
     }
 
     /// Notes what was taken away, so that hearsay alone does not bring it back.
-    fn drop_entry(&mut self, entry: Entry, rules: Rules<'_>, delta: &mut Delta) {
+    fn drop_entry(&mut self, entry: Entry, until: Timestamp, delta: &mut Delta) {
         delta.change(Books::ADDRESSES);
         if entry.is_inbound_only() {
             // Nobody gossips the port of a connection.
@@ -329,7 +556,7 @@ impl Record {
         if self.dropped.len() >= MAX_DROPPED {
             self.dropped.remove(0);
         }
-        self.dropped.push((entry.address, rules.now));
+        self.dropped.push((entry.address, until));
     }
 
     /// Puts a new address in, in the place of a less valuable one when there is no room.
@@ -348,36 +575,33 @@ impl Record {
         self.addresses.push(entry);
     }
 
-    /// The address that is worth less than `newcomer`, if there is one: never a pinned one.
+    /// The address that is worth less than `newcomer`, if there is one: never a pinned one, nor one in use.
     fn least_valuable(&self, newcomer: &Entry, rules: Rules<'_>) -> Option<usize> {
+        let spared =
+            |entry: &Entry| entry.is_pinned() || entry.history.flags.contains(Flags::IN_USE);
         let (at, victim) = self
             .addresses
             .iter()
             .enumerate()
-            .filter(|(_, entry)| !entry.is_pinned())
-            .min_by_key(|(_, entry)| (rules.standing(entry), entry.last_heard))?;
-        let (worth, needed) = (rules.standing(victim), rules.standing(newcomer));
-        let stale = rules.is_stale(victim.last_heard, rules.lifetime(worth));
-        let yields = newcomer.is_pinned() || worth < needed || (worth == needed && stale);
+            .filter(|(_, entry)| !spared(entry))
+            .min_by_key(|(_, entry)| {
+                (
+                    !rules.has_expired(entry, self.epoch),
+                    rules.standing(entry, self.epoch),
+                    entry.history.last_heard,
+                )
+            })?;
+        let worth = rules.standing(victim, self.epoch);
+        let needed = rules.standing(newcomer, self.epoch);
+        let heard = self
+            .epoch
+            .time(victim.history.last_heard)
+            .unwrap_or_default();
+        let lifetime = quality::lifetime(worth, victim.history.failures, rules.config);
+        let yields = newcomer.is_pinned()
+            || rules.has_expired(victim, self.epoch)
+            || worth < needed
+            || (worth == needed && rules.is_stale(heard, lifetime));
         yields.then_some(at)
-    }
-}
-
-/// An address was heard of again, from `sources`.
-fn hear(entry: &mut Entry, sources: Sources, rules: Rules<'_>, delta: &mut Delta) {
-    if !entry.sources.contains(sources) {
-        // A first success must survive a crash; another source of hearsay may wait.
-        let weight = (Sources::DIALLED | Sources::PINNED).intersects(sources);
-        let books = if weight {
-            &mut delta.save
-        } else {
-            &mut delta.save_later
-        };
-        *books |= Books::ADDRESSES;
-        entry.sources.insert(sources);
-    }
-    if rules.is_stale(entry.last_heard, rules.lifetime(rules.standing(entry))) {
-        entry.last_heard = rules.now;
-        delta.save |= Books::ADDRESSES;
     }
 }

@@ -43,7 +43,7 @@ fn peers(gossip: usize, told: usize) -> (Vec<PeerId>, Vec<PeerId>, Vec<KeyValue>
         }
         ids
     };
-    let ids = (make(Source::Kademlia, gossip), make(Source::Identify, told));
+    let ids = (make(Source::Mdns, gossip), make(Source::Identify, told));
     hand.shutdown(store);
     assert_eq!(memory.len(), 3 * (gossip + told));
     (ids.0, ids.1, memory.entries())

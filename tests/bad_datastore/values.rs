@@ -1,5 +1,7 @@
 //! Values that are not what stands under their key.
 
+use std::time::Duration;
+
 use libp2p::PeerId;
 use libp2p_peerstore::MemoryDatastore;
 
@@ -269,7 +271,14 @@ fn random_bytes_are_survived() {
             put(&memory, key, &value);
         }
         let before = memory.entries();
-        let store = hand.open(memory.clone());
+        // Some of the bytes are times: nothing is to be so old that it has expired, as that would be taken off the disk.
+        let ages = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        let store = hand.open_with(memory.clone(), |config| {
+            config
+                .with_hearsay_lifetime(16 * ages)
+                .with_self_told_lifetime(16 * ages)
+                .with_proven_lifetime(16 * ages)
+        });
         let report = store.load_report();
         assert_eq!((report.entries, report.foreign), (5, 0));
         assert_eq!(store.protocols().get(&witness).unwrap().len(), 1);

@@ -323,7 +323,8 @@ fn infos_tell_sources_standing_and_times() {
     let (store, clock) = clocked();
     let mut swarm = Swarm::of(&store);
     let started = std::time::UNIX_EPOCH + Duration::from_secs(1_735_689_600);
-    let minutes = |n: u64| started + Duration::from_secs(60 * n);
+    // Times are in steps of 64 seconds, rounded down.
+    let minutes = |n: u64| started + Duration::from_secs(60 * n / 64 * 64);
     let info = || store.addresses().infos(&peer(1)).unwrap().remove(0);
 
     gossip(&store, peer(1), &ports([1]));
@@ -399,15 +400,21 @@ fn addresses_come_best_first() {
     swarm.dial_failed(peer(1), ports([4, 2]));
     assert_eq!(order(), ports([6, 5, 4, 3, 2, 1]));
 
-    // The latest proof comes first.
+    // A proof raises the standing; among proven ones the confidence counts, which a failure before still lowers.
     clock.advance(Duration::from_secs(60));
     swarm.dialled(peer(1), at(2));
-    assert_eq!(order(), ports([2, 6, 5, 4, 3, 1]));
+    assert_eq!(order(), ports([6, 2, 5, 4, 3, 1]));
 
-    // What was heard of last comes before what was heard of long ago.
-    clock.advance(Duration::from_secs(3600));
+    // What was heard of just now comes before what was heard of a while ago.
+    clock.advance(Duration::from_secs(1800));
     gossip(&store, peer(1), &ports([7]));
-    assert_eq!(order(), ports([2, 6, 5, 4, 7, 3, 1]));
+    assert_eq!(order(), ports([6, 2, 5, 4, 7, 3, 1]));
+
+    let infos = store.addresses().infos(&peer(1)).unwrap();
+    let worth = |n: usize| (infos[n].standing, infos[n].confidence);
+    assert!((1..infos.len()).all(|n| worth(n - 1) > worth(n)));
+    let view = store.get(&peer(1)).unwrap();
+    assert_eq!(view.addresses, infos);
 }
 
 #[test]

@@ -141,7 +141,7 @@ enum Happening {
     DeleteBook(u8, u8),
     Delete(u8),
     DeleteFor(u8),
-    Pass(u8),
+    Pass(u16),
 }
 
 /// One of six peers; the last one has a key that its id does not contain.
@@ -187,7 +187,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         (who(), 0..4_u8).prop_map(|(a, b)| DeleteBook(a, b)),
         who().prop_map(Delete),
         who().prop_map(DeleteFor),
-        (0..100_u8).prop_map(Pass),
+        (0..1_000_u16).prop_map(Pass),
     ]
 }
 
@@ -206,9 +206,9 @@ impl World {
                 .with_max_addresses_per_peer(size(3))
                 .with_max_protocols_per_peer(size(3))
                 .with_max_metadata_per_peer(size(3))
-                .with_hearsay_lifetime(Duration::from_secs(100))
-                .with_self_told_lifetime(Duration::from_secs(200))
-                .with_proven_lifetime(Duration::from_secs(300))
+                .with_hearsay_lifetime(Duration::from_secs(1_000))
+                .with_self_told_lifetime(Duration::from_secs(2_000))
+                .with_proven_lifetime(Duration::from_secs(3_000))
                 .with_event_capacity(size(event_capacity))
         });
         let swarm = Swarm::of(&store);
@@ -219,7 +219,13 @@ impl World {
         }
     }
 
+    /// Lets something happen, and collects what has expired by then: else it is hidden, and not told yet.
     fn happen(&mut self, happening: &Happening) {
+        self.act(happening);
+        assert_eq!(self.store.len(), self.store.peer_ids().len());
+    }
+
+    fn act(&mut self, happening: &Happening) {
         let store = &self.store;
         let (addresses, protocols) = (store.addresses(), store.protocols());
         let told = |told: &Vec<u16>| ports(told.iter().copied());
@@ -275,7 +281,7 @@ impl World {
             }
             Happening::Delete(n) => _ = store.delete(&who(*n)),
             Happening::DeleteFor(n) => {
-                store.delete_for(&who(*n), Duration::from_secs(50));
+                store.delete_for(&who(*n), Duration::from_secs(500));
             }
             Happening::Pass(seconds) => self.clock.advance(Duration::from_secs((*seconds).into())),
         }

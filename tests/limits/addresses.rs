@@ -147,6 +147,10 @@ fn an_address_makes_room_for_one_of_higher_standing_only() {
     gossip(&store, peer(1), &ports([14]));
     assert_eq!((known(&store), refused()), (ports([4]), 8));
 
+    // What a connection uses stays, whatever comes; once it ends, a pin is worth more.
+    store.addresses().pin(peer(1), ports([5]));
+    assert_eq!((known(&store), refused()), (ports([4]), 9));
+    swarm.all_closed(peer(1));
     store.addresses().pin(peer(1), ports([5]));
     assert_eq!(known(&store), ports([5]));
     store.addresses().pin(peer(1), ports([15]));
@@ -154,7 +158,7 @@ fn an_address_makes_room_for_one_of_higher_standing_only() {
     store.learned(Source::Identify).add(peer(1), &ports([15]));
     identify(&store, peer(1), &ports([15]));
     store.addresses().set(peer(1), ports([15]));
-    assert_eq!((known(&store), refused()), (ports([5]), 13));
+    assert_eq!((known(&store), refused()), (ports([5]), 14));
 }
 
 #[test]
@@ -164,17 +168,21 @@ fn the_address_of_lowest_standing_makes_room() {
     swarm.accepted(peer(1), at(1));
     gossip(&store, peer(1), &ports([2]));
     store.learned(Source::Identify).add(peer(1), &ports([3]));
-    swarm.dialled(peer(1), at(4));
+    swarm.proved(peer(1), at(4));
     for (newcomer, left) in [(5, [2, 3, 4, 5]), (6, [3, 4, 5, 6]), (7, [4, 5, 6, 7])] {
-        swarm.dialled(peer(1), at(newcomer));
+        swarm.proved(peer(1), at(newcomer));
         assert_eq!(known(&store), ports(left));
     }
-    // All are proven now, and pinned ones come: not even they displace each other.
+    // All are proven now, and pinned ones come: they displace neither each other nor what a connection uses.
+    swarm.dialled(peer(1), at(4));
     store.addresses().pin(peer(1), ports([8, 9]));
     assert_eq!(known(&store).len(), 4);
     let pinned = ports([10, 11, 12]);
     let told = store.addresses().pin(peer(1), pinned);
-    assert_eq!(did(told), (true, 1));
+    assert_eq!(did(told), (true, 2));
+    assert_eq!(known(&store), sorted(ports([4, 8, 9, 10])));
+    swarm.closed(peer(1));
+    store.addresses().pin(peer(1), ports([11, 12]));
     assert_eq!(known(&store), sorted(ports([8, 9, 10, 11])));
 }
 
@@ -184,11 +192,12 @@ fn an_address_makes_room_for_its_equal_once_a_quarter_of_its_lifetime_is_over() 
     let (store, clock) = clocked_with(|config| {
         config
             .with_max_addresses_per_peer(size(2))
-            .with_hearsay_lifetime(400 * second)
-            .with_self_told_lifetime(800 * second)
+            .with_hearsay_lifetime(4 * 256 * second)
+            .with_self_told_lifetime(4 * 512 * second)
     });
+    // Times are in steps of 64 seconds, and the lifetimes here such that a quarter of them is some steps.
     gossip(&store, peer(1), &ports([1, 2]));
-    clock.advance(100 * second);
+    clock.advance(256 * second);
     assert_eq!(did(gossip(&store, peer(1), &ports([3]))), (false, 1));
     clock.advance(second);
     // What is heard of again in the same breath stays, the other one goes.
@@ -199,7 +208,8 @@ fn an_address_makes_room_for_its_equal_once_a_quarter_of_its_lifetime_is_over() 
     // Each standing has its own lifetime.
     let mut learned = store.learned(Source::Identify);
     learned.add(peer(2), &ports([1, 2]));
-    clock.advance(200 * second);
+    // It was heard of in the step that began a second ago.
+    clock.advance(511 * second);
     assert_eq!(did(learned.add(peer(2), &ports([3]))), (false, 1));
     clock.advance(second);
     assert_eq!(did(learned.add(peer(2), &ports([3]))), (true, 0));

@@ -139,8 +139,9 @@ pub fn gossip(store: &PeerStore, peer: PeerId, addresses: &[Multiaddr]) -> Chang
 
 /// A behaviour that is fed by hand, with what a swarm would tell it.
 pub struct Swarm {
-    behaviour: PeerStoreBehaviour,
+    pub behaviour: PeerStoreBehaviour,
     next: AtomicUsize,
+    open: Vec<(PeerId, ConnectedPoint)>,
 }
 
 impl Swarm {
@@ -148,6 +149,7 @@ impl Swarm {
         Self {
             behaviour: PeerStoreBehaviour::new(store.clone()).unwrap(),
             next: AtomicUsize::new(1),
+            open: Vec::new(),
         }
     }
 
@@ -163,8 +165,13 @@ impl Swarm {
                 connection_id,
                 endpoint,
                 failed_addresses: failed,
-                other_established: 0,
+                other_established: self.connections(peer_id),
             }));
+        self.open.push((peer_id, endpoint.clone()));
+    }
+
+    fn connections(&self, peer: PeerId) -> usize {
+        self.open.iter().filter(|(other, _)| *other == peer).count()
     }
 
     /// A dial to the address made a connection.
@@ -177,16 +184,48 @@ impl Swarm {
         self.established(peer, &listener(address), &[]);
     }
 
-    /// The last connection of the peer is gone.
+    /// A dial to the address made a connection, after it had failed at others.
+    pub fn dialled_after(&mut self, peer: PeerId, address: Multiaddr, failed: &[Multiaddr]) {
+        self.established(peer, &dialer(address), failed);
+    }
+
+    /// The latest connection of the peer is gone; nothing happens when there is none.
     pub fn closed(&mut self, peer_id: PeerId) {
-        let (connection_id, endpoint) = (self.id(), listener(at(1)));
+        let latest = self.open.iter().rposition(|(peer, _)| *peer == peer_id);
+        let Some(latest) = latest else {
+            return;
+        };
+        let (_, endpoint) = self.open.remove(latest);
+        let (connection_id, remaining_established) = (self.id(), self.connections(peer_id));
         self.behaviour
             .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
                 connection_id,
                 endpoint: &endpoint,
                 cause: None,
-                remaining_established: 0,
+                remaining_established,
+            }));
+    }
+
+    /// All connections of the peer are gone.
+    pub fn all_closed(&mut self, peer: PeerId) {
+        while self.connections(peer) > 0 {
+            self.closed(peer);
+        }
+    }
+
+    /// The latest connection of the peer, which this node dialled, goes on at another address.
+    pub fn moved(&mut self, peer_id: PeerId, to: Multiaddr) {
+        let connection_id = self.id();
+        let latest = self.open.iter_mut().rfind(|(peer, _)| *peer == peer_id);
+        let (_, endpoint) = latest.unwrap();
+        let old = std::mem::replace(endpoint, dialer(to));
+        self.behaviour
+            .on_swarm_event(FromSwarm::AddressChange(AddressChange {
+                peer_id,
+                connection_id,
+                old: &old,
+                new: endpoint,
             }));
     }
 
@@ -198,18 +237,41 @@ impl Swarm {
 
     /// A dial to the addresses failed, because nobody listened there.
     pub fn dial_failed(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
-        let refused = || TransportError::Other(io::ErrorKind::ConnectionRefused.into());
+        self.dial_failed_by(peer, addresses, || io::ErrorKind::ConnectionRefused.into());
+    }
+
+    /// A dial to the addresses failed, because nobody answered in time.
+    pub fn timed_out(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
+        self.dial_failed_by(peer, addresses, || io::ErrorKind::TimedOut.into());
+    }
+
+    pub fn dial_failed_by(
+        &mut self,
+        peer: PeerId,
+        addresses: impl IntoIterator<Item = Multiaddr>,
+        error: impl Fn() -> io::Error,
+    ) {
         let attempts = addresses
             .into_iter()
-            .map(|address| (with_id(address, peer), refused()));
-        let error = DialError::Transport(attempts.collect());
+            .map(|address| (with_id(address, peer), TransportError::Other(error())));
+        self.dial_failed_with(peer, &DialError::Transport(attempts.collect()));
+    }
+
+    pub fn dial_failed_with(&mut self, peer: PeerId, error: &DialError) {
         let connection_id = self.id();
         self.behaviour
             .on_swarm_event(FromSwarm::DialFailure(DialFailure {
                 peer_id: Some(peer),
-                error: &error,
+                error,
                 connection_id,
             }));
+    }
+
+    /// Another peer answered than the one that was expected at the address.
+    pub fn wrong_peer(&mut self, expected: PeerId, obtained: PeerId, address: Multiaddr) {
+        let address = with_id(address, expected);
+        let error = DialError::WrongPeerId { obtained, address };
+        self.dial_failed_with(expected, &error);
     }
 
     /// The peer is seen at the address from which it connected; no connection is counted for it.

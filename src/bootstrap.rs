@@ -1,0 +1,235 @@
+//! Which remembered peers to dial first after a restart.
+//!
+//! An attacker who runs many reliable hosts would be first in any list that is sorted by reliability, and a node
+//! that crashes often would soon know nobody else. So at most one peer is taken from each address group, and a
+//! third each for long acquaintance, for chance, and for confidence.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use libp2p_identity::PeerId;
+
+use crate::clock::Timestamp;
+
+/// A peer that was proven first so long ago, and still is, counts as an old acquaintance.
+const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// So many of the last outbound peers of the previous run come first.
+const ANCHORS: usize = 2;
+
+/// A peer that could be dialled.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate<G> {
+    pub(crate) peer: PeerId,
+    /// The address group of its best address; `None` where groups mean nothing, in private networks.
+    pub(crate) group: Option<G>,
+    pub(crate) proven: bool,
+    pub(crate) first_proven: Option<Timestamp>,
+    pub(crate) last_success: Option<Timestamp>,
+    pub(crate) confidence: f64,
+}
+
+/// Chooses up to `n` candidates; `random` yields numbers that nobody foresees.
+pub(crate) fn choose<G: Clone + Eq + Hash>(
+    candidates: Vec<Candidate<G>>,
+    n: usize,
+    now: Timestamp,
+    mut random: impl FnMut() -> u64,
+) -> Vec<PeerId> {
+    let mut groups = Groups::new(candidates);
+    let mut chosen = Vec::with_capacity(n.min(groups.len()));
+
+    let mut anchors: Vec<_> = groups.all().filter(|c| c.last_success.is_some()).collect();
+    anchors.sort_by_key(|candidate| std::cmp::Reverse(candidate.last_success));
+    let anchors: Vec<PeerId> = anchors.iter().map(|candidate| candidate.peer).collect();
+    for anchor in anchors {
+        if chosen.len() < ANCHORS.min(n) {
+            chosen.extend(groups.take(anchor));
+        }
+    }
+
+    let is_long =
+        |c: &Candidate<G>| c.proven && c.first_proven.is_some_and(|first| now.since(first) > LONG);
+    let third = n.div_ceil(3);
+    for _ in 0..third.min(n - chosen.len()) {
+        chosen.extend(groups.draw(|c| f64::from(is_long(c)), &mut random));
+    }
+    for _ in 0..third.min(n - chosen.len()) {
+        chosen.extend(groups.draw(|c| f64::from(c.proven), &mut random));
+    }
+    while chosen.len() < n {
+        let Some(peer) = groups.draw(|c| c.confidence, &mut random) else {
+            break;
+        };
+        chosen.push(peer);
+    }
+    chosen
+}
+
+/// Candidates by group. Whoever is taken takes its group along.
+struct Groups<G>(Vec<Vec<Candidate<G>>>);
+
+impl<G: Clone + Eq + Hash> Groups<G> {
+    fn new(candidates: Vec<Candidate<G>>) -> Self {
+        let mut groups: Vec<Vec<Candidate<G>>> = Vec::new();
+        let mut places: HashMap<G, usize> = HashMap::new();
+        for candidate in candidates {
+            let place = candidate.group.clone().map(|group| {
+                *places.entry(group).or_insert_with(|| {
+                    groups.push(Vec::new());
+                    groups.len() - 1
+                })
+            });
+            match place {
+                Some(place) => groups[place].push(candidate),
+                None => groups.push(vec![candidate]),
+            }
+        }
+        Self(groups)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Candidate<G>> {
+        self.0.iter().flatten()
+    }
+
+    fn take(&mut self, peer: PeerId) -> Option<PeerId> {
+        let is_it = |group: &Vec<Candidate<G>>| group.iter().any(|c| c.peer == peer);
+        let place = self.0.iter().position(is_it)?;
+        self.0.swap_remove(place);
+        Some(peer)
+    }
+
+    /// Draws a group by the weight of its best member, then a member by weight: a crowd in one group weighs no more
+    /// than one.
+    fn draw(
+        &mut self,
+        weight: impl Fn(&Candidate<G>) -> f64,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<PeerId> {
+        let best = |group: &Vec<Candidate<G>>| group.iter().map(&weight).fold(0.0, f64::max);
+        let weights: Vec<f64> = self.0.iter().map(best).collect();
+        let place = draw(&weights, random)?;
+        let members: Vec<f64> = self.0[place].iter().map(&weight).collect();
+        let member = draw(&members, random)?;
+        let peer = self.0[place][member].peer;
+        self.0.swap_remove(place);
+        Some(peer)
+    }
+}
+
+/// An index, with a chance in proportion to its weight; `None` when all weights are zero.
+fn draw(weights: &[f64], random: &mut impl FnMut() -> u64) -> Option<usize> {
+    let sum: f64 = weights.iter().sum();
+    if sum <= 0.0 {
+        return None;
+    }
+    let mut point = (random() as f64 / u64::MAX as f64) * sum;
+    for (index, weight) in weights.iter().enumerate() {
+        point -= weight;
+        if point < 0.0 && *weight > 0.0 {
+            return Some(index);
+        }
+    }
+    weights.iter().rposition(|weight| *weight > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, hash::BuildHasher};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_735_689_600);
+
+    fn random() -> impl FnMut() -> u64 {
+        let (state, mut count) = (std::hash::RandomState::new(), 0_u64);
+        move || {
+            count += 1;
+            state.hash_one(count)
+        }
+    }
+
+    fn proven(group: u32, days: u64, confidence: f64) -> Candidate<u32> {
+        Candidate {
+            peer: PeerId::random(),
+            group: Some(group),
+            proven: true,
+            first_proven: Some(Timestamp(NOW.0 - days * 86_400)),
+            last_success: Some(Timestamp(NOW.0 - 3_600)),
+            confidence,
+        }
+    }
+
+    #[test]
+    fn no_two_peers_of_one_group_are_chosen() {
+        let candidates: Vec<_> = (0..100).map(|i| proven(i % 5, 1, 0.9)).collect();
+        let groups: HashMap<PeerId, u32> = candidates
+            .iter()
+            .map(|c| (c.peer, c.group.unwrap_or(0)))
+            .collect();
+        let chosen = choose(candidates, 20, NOW, random());
+        let distinct: HashSet<u32> = chosen.iter().map(|peer| groups[peer]).collect();
+        assert_eq!((chosen.len(), distinct.len()), (5, 5));
+    }
+
+    #[test]
+    fn in_a_private_network_everybody_may_be_chosen() {
+        let mut candidates: Vec<_> = (0..8).map(|_| proven(0, 1, 0.9)).collect();
+        candidates.iter_mut().for_each(|c| c.group = None);
+        assert_eq!(choose(candidates, 20, NOW, random()).len(), 8);
+    }
+
+    #[test]
+    fn the_last_outbound_peers_come_first() {
+        let mut candidates: Vec<_> = (0..50).map(|i| proven(i, 1, 0.1)).collect();
+        candidates[17].last_success = Some(NOW);
+        candidates[33].last_success = Some(Timestamp(NOW.0 - 1));
+        let anchors = [candidates[17].peer, candidates[33].peer];
+        assert_eq!(choose(candidates, 10, NOW, random())[..2], anchors);
+    }
+
+    #[test]
+    fn a_third_are_old_acquaintances_even_among_many_newer_and_better_ones() {
+        let mut candidates: Vec<_> = (0..500).map(|i| proven(i, 1, 1.0)).collect();
+        candidates.extend((500..510).map(|i| proven(i, 30, 0.1)));
+        let old: HashSet<PeerId> = candidates[500..].iter().map(|c| c.peer).collect();
+        let chosen = choose(candidates, 12, NOW, random());
+        assert!(chosen.iter().filter(|peer| old.contains(peer)).count() >= 4);
+    }
+
+    #[test]
+    fn peers_without_any_chance_are_not_chosen() {
+        let mut hopeless = proven(1, 1, 0.0);
+        hopeless.proven = false;
+        hopeless.last_success = None;
+        assert!(choose(vec![hopeless], 5, NOW, random()).is_empty());
+    }
+
+    /// An attacker with 30 % of the proven peers, in 20 groups, all of them always there and old enough.
+    #[test]
+    fn an_attacker_gets_at_most_two_fifths_over_a_thousand_restarts() {
+        let mut random = random();
+        let (mut taken, mut all) = (0, 0);
+        for _ in 0..1_000 {
+            let mut candidates: Vec<_> = (0..300).map(|i| proven(i % 20, 60, 1.0)).collect();
+            // They were even the last to be dialled, and so are the anchors.
+            candidates
+                .iter_mut()
+                .for_each(|c| c.last_success = Some(NOW));
+            let evil: HashSet<PeerId> = candidates.iter().map(|c| c.peer).collect();
+            candidates.extend((0..700_u32).map(|i| {
+                let days = u64::from(i % 20);
+                let mut honest = proven(1_000 + i % 400, days, 0.6 + f64::from(i % 4) / 10.0);
+                honest.last_success = Some(Timestamp(NOW.0 - u64::from(i) * 600));
+                honest
+            }));
+            let chosen = choose(candidates, 20, NOW, &mut random);
+            all += chosen.len();
+            taken += chosen.iter().filter(|peer| evil.contains(peer)).count();
+        }
+        assert!(taken * 5 <= all * 2, "{taken} of {all}");
+    }
+}

@@ -1,0 +1,129 @@
+//! How many peers that are known by hearsay only are said to be at one IP address, whatever the port: else a few
+//! strangers could point any number of invented peers, and with them the dials of the whole network, at a victim.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+
+use crate::{
+    address::{Entry, Sources},
+    group::{embedded_ip4, is_private_ip4, is_private_ip6},
+    record::Record,
+};
+
+/// An IPv4 address or an IPv6 /64, as a keyed hash.
+pub(crate) type Spot = u32;
+
+/// Who claims which spot. Eight bytes for each claim.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    claims: HashTable<(Spot, u32)>,
+}
+
+impl Claims {
+    pub(crate) fn add(&mut self, spot: Spot, slot: u32) {
+        let hash = |(spot, _): &(Spot, u32)| spread(*spot);
+        self.claims.insert_unique(spread(spot), (spot, slot), hash);
+    }
+
+    pub(crate) fn remove(&mut self, spot: Spot, slot: u32) {
+        let is_it = |claim: &(Spot, u32)| *claim == (spot, slot);
+        if let Ok(entry) = self.claims.find_entry(spread(spot), is_it) {
+            entry.remove();
+        }
+    }
+
+    /// The slots of those who claim a spot.
+    pub(crate) fn claimants(&self, spot: Spot) -> impl Iterator<Item = u32> + '_ {
+        let same = self.claims.iter_hash(spread(spot));
+        same.filter(move |(other, _)| *other == spot)
+            .map(|(_, slot)| *slot)
+    }
+}
+
+/// The upper bits choose within a bucket, so that all need to differ.
+fn spread(spot: Spot) -> u64 {
+    u64::from(spot).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The spot of an address to which one would connect directly; `None` in private networks, for names and for relays.
+pub(crate) fn spot(address: &Multiaddr, secret: &RandomState) -> Option<Spot> {
+    if address.iter().any(|p| p == Protocol::P2pCircuit) {
+        return None;
+    }
+    let bits = match address.iter().next()? {
+        Protocol::Ip4(ip) if !is_private_ip4(ip) => u64::from(u32::from(ip)),
+        Protocol::Ip6(ip) if !is_private_ip6(ip) => match embedded_ip4(ip) {
+            Some(ip) => u64::from(u32::from(ip)),
+            None => (u128::from(ip) >> 64) as u64,
+        },
+        _ => return None,
+    };
+    Some(secret.hash_one(bits) as Spot)
+}
+
+impl Record {
+    /// The spots that the peer claims by the word of strangers, if it is known by hearsay only.
+    pub(crate) fn claims(&self, secret: &RandomState) -> Vec<Spot> {
+        let mut spots = Vec::new();
+        if self.is_hearsay_only() {
+            let claimed = self
+                .addresses
+                .iter()
+                .filter(|entry| is_claim(entry.history.sources));
+            spots.extend(claimed.filter_map(|entry| spot(&entry.address, secret)));
+            spots.sort_unstable();
+            spots.dedup();
+        }
+        spots
+    }
+
+    pub(crate) fn is_hearsay_only(&self) -> bool {
+        let first_hand = Sources::PINNED | Sources::SELF_TOLD | Sources::DIALLED;
+        let is_first_hand = |entry: &Entry| entry.history.sources.intersects(first_hand);
+        !self.addresses.iter().any(is_first_hand)
+    }
+}
+
+/// Whether this is the word of strangers: not the application's, nor a neighbour's.
+pub(crate) fn is_claim(sources: Sources) -> bool {
+    let strangers = Sources::KADEMLIA | Sources::RENDEZVOUS | Sources::DISCOVERY;
+    sources.intersects(strangers) && !sources.intersects(Sources::APPLICATION | Sources::MDNS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_counted_by_spot_and_taken_back_one_by_one() {
+        let mut claims = Claims::default();
+        for slot in 0..100 {
+            claims.add(7, slot);
+            claims.add(slot, slot);
+        }
+        assert_eq!(claims.claimants(7).count(), 101);
+        claims.remove(7, 50);
+        claims.remove(7, 50);
+        assert_eq!(claims.claimants(7).count(), 100);
+        assert!(claims.claimants(7).all(|slot| slot != 50));
+        assert_eq!(claims.claimants(1_000).count(), 0);
+    }
+
+    #[test]
+    fn one_ip_address_at_any_port_is_one_spot_and_so_is_an_ipv6_64() {
+        let secret = RandomState::new();
+        let spot = |address: &str| spot(&address.parse().expect("a multiaddr"), &secret);
+        let one = spot("/ip4/8.8.8.8/tcp/1");
+        assert!(one.is_some());
+        assert_eq!(one, spot("/ip4/8.8.8.8/udp/2/quic-v1"));
+        assert_eq!(one, spot("/ip6/::ffff:8.8.8.8/tcp/1"));
+        assert_ne!(one, spot("/ip4/8.8.8.9/tcp/1"));
+        let six = spot("/ip6/2a01:4f8:1:2::1/tcp/1");
+        assert_eq!(six, spot("/ip6/2a01:4f8:1:2:ffff::9/tcp/9"));
+        assert_ne!(six, spot("/ip6/2a01:4f8:1:3::1/tcp/1"));
+        assert_eq!(spot("/ip4/10.0.0.1/tcp/1"), None);
+        assert_eq!(spot("/dns4/example.com/tcp/1"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! The connections of this node: who has how many, from where, and how far away.
+
+use std::collections::HashMap;
+
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p_identity::PeerId;
+
+use crate::group::{Reach, Site};
+
+/// All connections: bounded by the swarm's own limits, not by the store's.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    peers: HashMap<PeerId, Vec<Link>>,
+    /// How many direct connections there are of each [`Reach`].
+    direct: [usize; 3],
+}
+
+#[derive(Debug, Clone)]
+struct Link {
+    address: Multiaddr,
+    /// This node dialled.
+    dialled: bool,
+    site: Option<Site>,
+    /// `None` through a relay: that says nothing of where the peer is.
+    reach: Option<Reach>,
+}
+
+/// What the end of a connection means for its peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// The address of the connection.
+    pub(crate) address: Multiaddr,
+    /// No other connection uses the address.
+    pub(crate) unused: bool,
+    /// It was the last connection.
+    pub(crate) last: bool,
+}
+
+impl Links {
+    pub(crate) fn open(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
+        let address = endpoint.get_remote_address().clone();
+        let dialled = matches!(
+            endpoint,
+            ConnectedPoint::Dialer {
+                role_override: Endpoint::Dialer,
+                ..
+            }
+        );
+        // Who comes through a relay shows nothing but its id: the relay stands in our own address.
+        let from = match endpoint {
+            ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
+            _ => &address,
+        };
+        let reach = (!endpoint.is_relayed()).then(|| Reach::of(from));
+        if let Some(reach) = reach {
+            self.direct[reach as usize] += 1;
+        }
+        let site = Site::of(from);
+        self.peers.entry(peer).or_default().push(Link {
+            address,
+            dialled,
+            site,
+            reach,
+        });
+    }
+
+    pub(crate) fn close(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Closed> {
+        let links = self.peers.get_mut(peer)?;
+        let at = links.iter().position(|link| link.address == *address);
+        // Not to be counted for ever, should an address ever be unknown.
+        let link = links.swap_remove(at.unwrap_or(0));
+        if let Some(reach) = link.reach {
+            self.direct[reach as usize] -= 1;
+        }
+        let closed = Closed {
+            unused: links.iter().all(|other| other.address != link.address),
+            last: links.is_empty(),
+            address: link.address,
+        };
+        if closed.last {
+            self.peers.remove(peer);
+        }
+        Some(closed)
+    }
+
+    /// A connection goes on at another address. Returns whether none is left at the old one.
+    pub(crate) fn moved(&mut self, peer: &PeerId, old: &Multiaddr, new: &Multiaddr) -> bool {
+        let Some(links) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let Some(link) = links.iter_mut().find(|link| link.address == *old) else {
+            return false;
+        };
+        link.address = new.clone();
+        links.iter().all(|link| link.address != *old)
+    }
+
+    pub(crate) fn count(&self, peer: &PeerId) -> usize {
+        self.peers.get(peer).map_or(0, Vec::len)
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        self.peers.keys()
+    }
+
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let links = self.of(peer).iter();
+        links.map(|link| link.address.clone()).collect()
+    }
+
+    /// Whether all connections of the peer are its own doing.
+    pub(crate) fn is_accepted(&self, peer: &PeerId) -> bool {
+        let links = self.of(peer);
+        !links.is_empty() && links.iter().all(|link| !link.dialled)
+    }
+
+    /// From where the latest connection of the peer comes, or whither it goes.
+    pub(crate) fn source(&self, peer: &PeerId) -> Option<Site> {
+        self.of(peer).last()?.site
+    }
+
+    /// Whether the peer itself has a direct connection from this IP address.
+    pub(crate) fn is_at(&self, peer: &PeerId, is_it: impl Fn(&Multiaddr) -> bool) -> bool {
+        let mut links = self.of(peer).iter();
+        links.any(|link| link.reach.is_some() && is_it(&link.address))
+    }
+
+    /// The nearest addresses that the peer can tell of itself: of this machine only when it is here, of local
+    /// networks when it is there.
+    pub(crate) fn nearest_from(&self, peer: &PeerId) -> Reach {
+        let reaches = self.of(peer).iter().filter_map(|link| link.reach);
+        reaches.min().unwrap_or_else(|| self.nearest_from_anybody())
+    }
+
+    /// The nearest addresses that somebody unknown can tell: as near as the farthest of all our own connections.
+    pub(crate) fn nearest_from_anybody(&self) -> Reach {
+        let reaches = [Reach::Public, Reach::Local];
+        let farthest = reaches.into_iter().find(|r| self.direct[*r as usize] > 0);
+        farthest.unwrap_or(Reach::Machine)
+    }
+
+    fn of(&self, peer: &PeerId) -> &[Link] {
+        self.peers.get(peer).map_or(&[], Vec::as_slice)
+    }
+}

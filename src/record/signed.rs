@@ -1,0 +1,190 @@
+//! The rules for signed peer records: which one holds, and what it does to the addresses.
+
+use std::{hash::BuildHasher, num::NonZeroU64, sync::Arc};
+
+use libp2p_core::Multiaddr;
+
+use super::{Books, Delta, Record, Rules};
+use crate::{
+    address::Sources,
+    refusal::Refused,
+    signed::{SignedRecord, Verified},
+};
+
+/// What became of a signed peer record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It holds from now on.
+    New,
+    /// It held already.
+    Repeat,
+    /// One with a higher sequence number holds.
+    Outdated { held: u64 },
+    /// It held, until the peer itself dropped all of its addresses.
+    Withdrawn,
+    /// None of its addresses could be stored.
+    NoAddress,
+}
+
+impl Record {
+    /// Takes a record from wherever it comes: its addresses are added as certified.
+    pub(crate) fn take_signed(
+        &mut self,
+        new: &Verified,
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) -> Verdict {
+        let verdict = self.compare(&new.record, rules);
+        match verdict {
+            Verdict::New => {}
+            // It adds nothing: what the peer or the user dropped since then would come back.
+            Verdict::Repeat => {
+                for address in &new.addresses {
+                    if let Some(address) = self.normalise(address, rules, delta) {
+                        self.hear(&address, Sources::CERTIFIED, rules, delta);
+                    }
+                }
+                return verdict;
+            }
+            _ => {
+                delta.refuse(Refused::OutdatedRecord);
+                return verdict;
+            }
+        }
+        let addresses = self.usable(&new.addresses, rules, delta);
+        if addresses.is_empty() {
+            return Verdict::NoAddress;
+        }
+        self.supersede(&addresses, delta);
+        self.add_addresses(&addresses, Sources::CERTIFIED, rules, delta);
+        if !self.has_certified() {
+            return Verdict::NoAddress;
+        }
+        self.hold(&new.record);
+        delta.save |= Books::ADDRESSES;
+        Verdict::New
+    }
+
+    /// Takes a record that came beside the peer's own list of addresses: it certifies those that are known and adds
+    /// none, as after a push identify still has the record of before.
+    pub(crate) fn certify_by(&mut self, new: &Verified, rules: Rules<'_>, delta: &mut Delta) {
+        match self.compare(&new.record, rules) {
+            Verdict::Outdated { .. } => return delta.refuse(Refused::OutdatedRecord),
+            Verdict::Repeat => return self.certify(&new.addresses, rules, delta),
+            // The peer itself lists its addresses now, so that what it withdrew may hold again.
+            _ => {}
+        }
+        let addresses = self.usable(&new.addresses, rules, delta);
+        self.supersede(&addresses, delta);
+        self.certify(&addresses, rules, delta);
+        if self.has_certified() {
+            if self.signed.is_none() {
+                delta.save |= Books::ADDRESSES;
+            }
+            // Peers of rust-libp2p sign anew at each exchange: that alone is not worth a commit.
+            delta.save_later |= Books::ADDRESSES;
+            self.hold(&new.record);
+        }
+    }
+
+    /// The record that holds, while one of its addresses is there.
+    pub(crate) fn signed_record(&self, rules: Rules<'_>) -> Option<&SignedRecord> {
+        let mut addresses = self.addresses.iter();
+        let holds = addresses.any(|entry| {
+            entry.history.sources.contains(Sources::CERTIFIED)
+                && !rules.has_expired(entry, self.epoch)
+        });
+        self.signed.as_deref().filter(|_| holds)
+    }
+
+    /// Whether this is the envelope that is held.
+    pub(crate) fn holds(&self, envelope: &[u8]) -> bool {
+        let held = self.signed.as_deref();
+        held.is_some_and(|held| *held.envelope == *envelope)
+    }
+
+    /// The addresses changed: without any of its own, the envelope goes.
+    pub(crate) fn release_signed(&mut self) {
+        if self.signed.is_some() && !self.has_certified() {
+            self.signed = None;
+        }
+    }
+
+    /// The peer told another list of addresses. If that leaves none of its signed record, the record does not come
+    /// back by whoever still has a copy.
+    pub(crate) fn withdraw_signed(&mut self, rules: Rules<'_>) {
+        if !self.has_certified()
+            && let Some(signed) = self.signed.take()
+        {
+            self.withdrawn = Some(fingerprint(&signed, rules));
+        }
+    }
+
+    /// The signature of the record that was loaded from the datastore was checked: it is `checked`, or not sound.
+    pub(crate) fn checked_stored(&mut self, bytes: &Arc<[u8]>, checked: Option<SignedRecord>) {
+        let Some(held) = self.signed.as_deref_mut() else {
+            return;
+        };
+        if !Arc::ptr_eq(&held.envelope, bytes) {
+            return;
+        }
+        match checked {
+            Some(checked) => {
+                held.verified = true;
+                // The envelope counts, not what stands beside it.
+                (held.seq, held.format) = (checked.seq, checked.format);
+            }
+            None => self.signed = None,
+        }
+    }
+
+    fn compare(&self, new: &SignedRecord, rules: Rules<'_>) -> Verdict {
+        match self.signed.as_deref() {
+            Some(held) if held.envelope == new.envelope => Verdict::Repeat,
+            Some(held) if held.seq > new.seq => Verdict::Outdated { held: held.seq },
+            None if self.withdrawn == Some(fingerprint(new, rules)) => Verdict::Withdrawn,
+            _ => Verdict::New,
+        }
+    }
+
+    fn usable(
+        &self,
+        addresses: &[Multiaddr],
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) -> Vec<Multiaddr> {
+        let usable = addresses.iter();
+        usable
+            .filter_map(|address| self.normalise(address, rules, delta))
+            .collect()
+    }
+
+    /// Takes the certified standing from addresses that are not in the new record.
+    fn supersede(&mut self, new: &[Multiaddr], delta: &mut Delta) {
+        for entry in &mut self.addresses {
+            let sources = &mut entry.history.sources;
+            if sources.contains(Sources::CERTIFIED) && !new.contains(&entry.address) {
+                sources.remove(Sources::CERTIFIED);
+                if sources.is_empty() {
+                    // The peer no longer says it: what remains is that somebody did.
+                    sources.insert(Sources::DISCOVERY);
+                }
+                delta.save_later |= Books::ADDRESSES;
+            }
+        }
+    }
+
+    fn hold(&mut self, new: &SignedRecord) {
+        self.signed = Some(Box::new(new.clone()));
+        self.withdrawn = None;
+    }
+
+    fn has_certified(&self) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|entry| entry.history.sources.contains(Sources::CERTIFIED))
+    }
+}
+
+fn fingerprint(record: &SignedRecord, rules: Rules<'_>) -> NonZeroU64 {
+    NonZeroU64::new(rules.secret.hash_one(&record.envelope)).unwrap_or(NonZeroU64::MIN)
+}

@@ -1,0 +1,263 @@
+//! When what is known is forgotten.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use libp2p_peerstore::{AGENT_VERSION, Cause, Source};
+use libp2p_swarm::{NetworkBehaviour, ToSwarm};
+
+use super::*;
+use crate::support::*;
+
+/// The swarm's task: polled when it is woken, and only then.
+#[derive(Default)]
+struct Task {
+    woken: AtomicBool,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Task {
+    /// What the behaviour yields until it waits for something.
+    fn run(self: &Arc<Self>, swarm: &mut Swarm) -> Vec<Told> {
+        let waker = Waker::from(self.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut yielded = Vec::new();
+        loop {
+            self.woken.store(false, Ordering::SeqCst);
+            match swarm.behaviour.poll(&mut context) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => yielded.push(event.into()),
+                Poll::Ready(other) => panic!("{other:?}"),
+                Poll::Pending if self.is_woken() => {}
+                Poll::Pending => return yielded,
+            }
+        }
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn each_standing_is_hidden_at_its_instant_and_collected_when_the_alarm_wakes_the_behaviour() {
+    let makes: [(&str, Duration, fn(&PeerStore, &mut Swarm)); 6] = [
+        ("inbound", HOUR, |_, swarm| {
+            swarm.seen_inbound(peer(1), at(1));
+        }),
+        ("hearsay", HOUR, |store, _| {
+            gossip(store, peer(1), &ports([1]));
+        }),
+        ("hearsay that failed", HOUR / 2, |store, swarm| {
+            gossip(store, peer(1), &ports([1]));
+            swarm.dial_failed(peer(1), ports([1]));
+        }),
+        ("self-told", DAY, |store, _| {
+            identify(store, peer(1), &ports([1]));
+        }),
+        ("proven", 14 * DAY, |_, swarm| swarm.proved(peer(1), at(1))),
+        ("proven that failed often", 14 * DAY / 4, |_, swarm| {
+            swarm.proved(peer(1), at(1));
+            (0..9).for_each(|_| swarm.dial_failed(peer(1), ports([1])));
+        }),
+    ];
+    for (what, lifetime, make) in makes {
+        let (store, clock) = clocked();
+        let mut swarm = Swarm::of(&store);
+        let task = Arc::new(Task::default());
+        make(&store, &mut swarm);
+        task.run(&mut swarm);
+        let expires = info(&store, peer(1), &at(1)).unwrap().expires.unwrap();
+        let start = std::time::UNIX_EPOCH + 1_735_689_600 * SECOND;
+        assert_eq!(expires, start + lifetime, "{what}");
+
+        clock.advance(lifetime - SECOND);
+        assert!(!task.is_woken(), "{what}");
+        assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])), "{what}");
+
+        clock.advance(SECOND);
+        // Nothing has collected it yet.
+        assert_eq!(store.addresses().get(&peer(1)), None, "{what}");
+        assert!(!store.contains(&peer(1)) && store.get(&peer(1)).is_none());
+        assert!(store.peers().is_empty() && store.peer_ids().is_empty());
+        assert!(store.addresses().infos(&peer(1)).is_none());
+        assert!(store.addresses().multiaddrs_for_peer(&peer(1)).is_empty());
+        assert!(store.bootstrap_peers(9).is_empty());
+        assert!(swarm.offers(peer(1)).is_empty(), "{what}");
+
+        assert!(task.is_woken(), "{what}");
+        let told = task.run(&mut swarm);
+        assert_eq!(told, [Told::Removed(peer(1), Cause::Expired)], "{what}");
+        assert!(store.is_empty());
+        assert_eq!(
+            clock.sleepers(),
+            0,
+            "{what}: there is nothing left to wait for"
+        );
+    }
+}
+
+#[test]
+fn without_a_behaviour_what_has_expired_is_collected_by_writes_and_when_peers_are_counted() {
+    for by_count in [true, false] {
+        let (store, clock) = clocked();
+        let mut events = store.subscribe();
+        gossip(&store, peer(1), &ports([1]));
+        clock.advance(HOUR);
+        heard(&mut events);
+        if by_count {
+            assert_eq!(store.len(), 0);
+        } else {
+            gossip(&store, peer(2), &ports([1]));
+        }
+        assert_eq!(
+            heard(&mut events)[0],
+            Told::Removed(peer(1), Cause::Expired)
+        );
+    }
+}
+
+#[test]
+fn an_address_that_expires_beside_others_is_an_event_of_its_own() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let task = Arc::new(Task::default());
+    identify(&store, peer(1), &ports([1]));
+    gossip(&store, peer(1), &ports([2]));
+    clock.advance(STEP);
+    gossip(&store, peer(1), &ports([3]));
+    task.run(&mut swarm);
+    let left = |told| vec![Told::Addresses(peer(1), told, Cause::Expired)];
+
+    clock.advance(HOUR - STEP);
+    assert_eq!(store.addresses().get(&peer(1)), Some(ports([1, 3])));
+    assert_eq!(task.run(&mut swarm), left(ports([1, 3])));
+    clock.advance(STEP);
+    assert!(task.is_woken());
+    assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])));
+    assert_eq!(task.run(&mut swarm), left(ports([1])));
+    // What is heard of again is news, and its time begins anew.
+    gossip(&store, peer(1), &ports([2]));
+    assert_eq!(info(&store, peer(1), &at(2)).unwrap().failures, 0);
+    let told = Told::Addresses(peer(1), ports([1, 2]), Cause::Discovery);
+    assert_eq!(task.run(&mut swarm), [told]);
+}
+
+#[test]
+fn an_address_lives_on_for_as_long_as_it_is_heard_of() {
+    let (store, clock) = clocked();
+    for _ in 0..100 {
+        gossip(&store, peer(1), &ports([1]));
+        clock.advance(45 * MINUTE - STEP);
+        assert!(store.contains(&peer(1)));
+    }
+    clock.advance(HOUR);
+    assert!(!store.contains(&peer(1)));
+}
+
+#[test]
+fn a_peer_that_is_pinned_tagged_connected_or_noted_by_the_user_stays() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    store.addresses().pin(peer(1), ports([1]));
+    store.tags().set(peer(2), "friend", 1, None).unwrap();
+    swarm.accepted(peer(3), at(1));
+    store.metadata().set(peer(4), "note", "x").unwrap();
+    let mut learned = store.learned(Source::Identify);
+    // What the peers tell of themselves keeps nobody.
+    for n in 1..=6 {
+        learned.replace(peer(n), &ports([2]));
+        learned.metadata(peer(n), AGENT_VERSION, b"agent");
+    }
+    store.protocols().add(peer(7), ["/x"]);
+    store
+        .tags()
+        .set(peer(6), "guest", 1, Some(3 * DAY))
+        .unwrap();
+
+    clock.advance(DAY - SECOND);
+    assert_eq!(store.len(), 7);
+    clock.advance(SECOND);
+    let known = |peers: &[u8]| sorted(peers.iter().map(|n| peer(*n)).collect());
+    assert_eq!(sorted(store.peer_ids()), known(&[1, 2, 3, 4, 6]));
+    clock.advance(2 * DAY);
+    assert_eq!(sorted(store.peer_ids()), known(&[1, 2, 3, 4]));
+    clock.advance(400 * DAY);
+    assert_eq!(sorted(store.peer_ids()), known(&[1, 2, 3, 4]));
+    assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])));
+    assert_eq!(store.addresses().get(&peer(2)), Some(vec![]));
+
+    // And each of them only for as long as that holds.
+    store.addresses().unpin(peer(1), ports([1]));
+    store.tags().remove(&peer(2), "friend");
+    swarm.closed(peer(3));
+    store.metadata().delete_value(&peer(4), "note");
+    clock.advance(DAY);
+    assert_eq!(store.len(), 0);
+}
+
+#[test]
+fn an_address_in_use_begins_to_age_when_its_last_connection_ends() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    swarm.dialled(peer(1), at(1));
+    swarm.dialled(peer(1), at(1));
+    let expires = || info(&store, peer(1), &at(1)).unwrap().expires;
+    clock.advance(400 * DAY);
+    assert_eq!(expires(), None);
+    swarm.closed(peer(1));
+    clock.advance(400 * DAY);
+    assert_eq!(expires(), None);
+    assert!(swarm.offers(peer(1)).len() == 1);
+
+    swarm.closed(peer(1));
+    let end = std::time::UNIX_EPOCH + 1_735_689_600 * SECOND + 814 * DAY;
+    assert_eq!(expires(), Some(end));
+    clock.advance(14 * DAY - SECOND);
+    assert!(store.contains(&peer(1)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(1)));
+}
+
+#[test]
+fn an_address_begins_to_age_when_its_connection_goes_on_elsewhere() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    swarm.dialled(peer(1), at(1));
+    clock.advance(DAY);
+    swarm.moved(peer(1), at(2));
+    assert_eq!(
+        sorted(store.addresses().get(&peer(1)).unwrap()),
+        ports([1, 2])
+    );
+    clock.advance(14 * DAY);
+    // Nobody dialled the other one.
+    assert_eq!(store.addresses().get(&peer(1)), Some(vec![]));
+    assert!(store.is_connected(&peer(1)));
+    swarm.closed(peer(1));
+    assert!(!store.is_connected(&peer(1)));
+    clock.advance(DAY);
+    assert_eq!(store.len(), 0);
+}
+
+#[test]
+fn when_the_behaviour_goes_every_address_begins_to_age() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    swarm.dialled(peer(1), at(1));
+    clock.advance(100 * DAY);
+    drop(swarm);
+    clock.advance(14 * DAY - SECOND);
+    assert!(store.contains(&peer(1)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(1)));
+}

@@ -1,0 +1,209 @@
+//! What the store offers for a dial.
+
+use libp2p_identity::PeerId;
+use libp2p_peerstore::{PeerStore, Source, Standing};
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::support::*;
+
+/// The ports of what is offered, each with the id of the peer.
+fn offered(swarm: &mut Swarm, peer: PeerId) -> Vec<u16> {
+    let port = |address: &Multiaddr| (1..=9).find(|port| with_id(at(*port), peer) == *address);
+    let offers = swarm.offers(peer);
+    offers.iter().map(|offer| port(offer).unwrap()).collect()
+}
+
+fn self_told(store: &PeerStore, peer: PeerId, told: &[Multiaddr]) {
+    store.learned(Source::Identify).add(peer, told);
+}
+
+#[test]
+fn the_best_tier_that_is_not_in_back_off_is_offered_alone() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let offers = |swarm: &mut Swarm| offered(swarm, peer(1));
+    assert!(swarm.offers(peer(1)).is_empty());
+
+    swarm.accepted(peer(1), at(4));
+    assert_eq!(offers(&mut swarm), [4]);
+    gossip(&store, peer(1), &ports([3]));
+    assert_eq!(offers(&mut swarm), [3]);
+    // The word of the peer, signed or not, and a pin are one tier.
+    store.addresses().pin(peer(1), ports([6]));
+    assert_eq!(offers(&mut swarm), [6]);
+    self_told(&store, peer(1), &ports([2, 5]));
+    store
+        .learned(Source::Identify)
+        .certify(peer(1), &ports([5]));
+    assert_eq!(offers(&mut swarm), [2, 5, 6]);
+    swarm.proved(peer(1), at(1));
+    assert_eq!(offers(&mut swarm), [1]);
+
+    // Each failure sends it to the next tier.
+    for (failed, next) in [
+        (vec![1], vec![2, 5, 6]),
+        (vec![2, 5], vec![6]),
+        (vec![6], vec![3]),
+        (vec![3], vec![4]),
+    ] {
+        swarm.dial_failed(peer(1), ports(failed.clone()));
+        swarm.dial_failed(peer(1), ports(failed));
+        assert_eq!(offers(&mut swarm), next);
+    }
+    // When all are in back-off, that one whose back-off ends first.
+    swarm.dial_failed(peer(1), ports([4]));
+    assert_eq!(offers(&mut swarm), [4]);
+    // The longest that two failures can cost, with all chance.
+    clock.advance(300 * SECOND);
+    assert_eq!(offers(&mut swarm), [1]);
+}
+
+#[test]
+fn at_most_four_are_offered_and_half_as_many_beside_a_very_good_one() {
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    self_told(&store, peer(1), &ports(1..=6));
+    assert_eq!(offered(&mut swarm, peer(1)), [1, 2, 3, 4]);
+    (1..=6).for_each(|port| swarm.proved(peer(2), at(port)));
+    let best = store.addresses().infos(&peer(2)).unwrap().remove(0);
+    assert!(best.confidence <= 0.9, "{best:?}");
+    assert_eq!(offered(&mut swarm, peer(2)).len(), 4);
+
+    swarm.proved(peer(2), at(5));
+    let best = store.addresses().infos(&peer(2)).unwrap().remove(0);
+    assert!(best.confidence > 0.9 && best.address == at(5), "{best:?}");
+    let offers = offered(&mut swarm, peer(2));
+    assert_eq!((offers.len(), offers[0]), (2, 5));
+}
+
+#[test]
+fn how_many_are_offered_is_the_users_to_say() {
+    for (max, of_good, of_very_good) in [(1, 1, 1), (3, 3, 2), (8, 6, 4)] {
+        let store = store_with(|config| config.with_max_dial_addresses(size(max)));
+        let mut swarm = Swarm::of(&store);
+        (1..=6).for_each(|port| swarm.proved(peer(1), at(port)));
+        assert_eq!(swarm.offers(peer(1)).len(), of_good);
+        swarm.proved(peer(1), at(1));
+        assert_eq!(swarm.offers(peer(1)).len(), of_very_good);
+    }
+}
+
+#[test]
+fn an_address_that_failed_is_offered_again_after_its_back_off_which_grows() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    store.addresses().pin(peer(1), ports([1, 2]));
+    let mut expected = 2 * MINUTE;
+    for failures in 1..=8 {
+        swarm.dial_failed(peer(1), ports([1]));
+        let failed = info(&store, peer(1), &at(1)).unwrap();
+        assert_eq!(failed.failures, failures);
+        let back_off = failed.back_off.unwrap();
+        // A quarter more or less by chance, and it counts from the step of the failure.
+        let range = expected.mul_f64(0.74).saturating_sub(STEP)..=expected.mul_f64(1.26);
+        assert!(range.contains(&back_off), "{back_off:?} of {expected:?}");
+        assert_eq!(offered(&mut swarm, peer(1)), [2]);
+        let seconds = Duration::from_secs(back_off.as_secs());
+        clock.advance(seconds);
+        assert_eq!(offered(&mut swarm, peer(1)), [2]);
+        clock.advance(SECOND);
+        assert_eq!(info(&store, peer(1), &at(1)).unwrap().back_off, None);
+        // Its failures still count for the order.
+        assert_eq!(offered(&mut swarm, peer(1)), [2, 1]);
+        expected = (2 * expected).min(HOUR);
+    }
+    // A success ends it all.
+    swarm.dial_failed(peer(1), ports([1]));
+    swarm.proved(peer(1), at(1));
+    assert_eq!(info(&store, peer(1), &at(1)).unwrap().back_off, None);
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+}
+
+#[test]
+fn what_the_dial_has_already_is_not_offered_twice() {
+    use libp2p_core::Endpoint;
+    use libp2p_swarm::{ConnectionId, NetworkBehaviour};
+
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    self_told(&store, peer(1), &ports([1, 2]));
+    let mut beside = |given: &[Multiaddr]| {
+        let (id, peer) = (ConnectionId::new_unchecked(1), Some(peer(1)));
+        let behaviour = &mut swarm.behaviour;
+        behaviour.handle_pending_outbound_connection(id, peer, given, Endpoint::Dialer)
+    };
+    assert_eq!(beside(&ports([1])).unwrap(), [with_id(at(2), peer(1))]);
+    let given = [with_id(at(2), peer(1))];
+    assert_eq!(beside(&given).unwrap(), [with_id(at(1), peer(1))]);
+}
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Accepted(u16),
+    Gossip(u16),
+    SelfTold(u16),
+    Pin(u16),
+    Proved(u16),
+    Failed(u16),
+    TimedOut(u16),
+    WrongPeer(u16),
+    Pass(u32),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let port = || 1..9_u16;
+    prop_oneof![
+        port().prop_map(Accepted),
+        port().prop_map(Gossip),
+        port().prop_map(SelfTold),
+        port().prop_map(Pin),
+        port().prop_map(Proved),
+        port().prop_map(Failed),
+        port().prop_map(TimedOut),
+        port().prop_map(WrongPeer),
+        (0..20_000_u32).prop_map(Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happened before.
+    #[test]
+    fn an_unproven_address_is_never_offered_beside_a_proven_one(happenings in vec(happening(), 1..40)) {
+        let (store, clock) = clocked();
+        let mut swarm = Swarm::of(&store);
+        for happening in happenings {
+            match happening {
+                Happening::Accepted(port) => swarm.accepted(peer(1), at(port)),
+                Happening::Gossip(port) => _ = gossip(&store, peer(1), &ports([port])),
+                Happening::SelfTold(port) => self_told(&store, peer(1), &ports([port])),
+                Happening::Pin(port) => _ = store.addresses().pin(peer(1), ports([port])),
+                Happening::Proved(port) => swarm.proved(peer(1), at(port)),
+                Happening::Failed(port) => swarm.dial_failed(peer(1), ports([port])),
+                Happening::TimedOut(port) => swarm.timed_out(peer(1), ports([port])),
+                Happening::WrongPeer(port) => swarm.wrong_peer(peer(1), peer(2), at(port)),
+                Happening::Pass(seconds) => clock.advance(seconds * SECOND),
+            }
+            let offers = offered(&mut swarm, peer(1));
+            let of = |port: &u16| info(&store, peer(1), &at(*port)).unwrap();
+            let offers: Vec<_> = offers.iter().map(of).collect();
+            prop_assert!(offers.len() <= 4);
+            let proven = |info: &AddressInfo| info.standing == Standing::Proven;
+            prop_assert!(offers.iter().all(proven) || !offers.iter().any(proven), "{:?}", offers);
+            let waiting = offers.iter().filter(|info| info.back_off.is_some()).count();
+            prop_assert!(waiting == 0 || offers.len() == 1, "{:?}", offers);
+            let infos = store.addresses().infos(&peer(1)).unwrap_or_default();
+            if waiting == 1 {
+                // Then there is nothing else that one could try, but for those where somebody else was.
+                let others = infos.iter().filter(|info| info.back_off.is_none());
+                prop_assert!(others.clone().all(|info| info.failures > 0), "{:?}", others.collect::<Vec<_>>());
+            }
+            let best = offers.iter().map(|info| info.standing).max();
+            let untried = infos.iter().find(|info| proven(info) && info.failures == 0);
+            prop_assert!(untried.is_none() || best == Some(Standing::Proven), "{:?}", infos);
+        }
+    }
+}

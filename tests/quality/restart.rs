@@ -1,0 +1,134 @@
+//! What of the evidence survives a restart.
+
+use futures::executor::block_on;
+use libp2p_peerstore::{Clock, Config, ManualClock, MemoryDatastore, Source, Standing};
+
+use super::*;
+use crate::support::*;
+
+/// Opens the store so much later.
+fn open(
+    memory: &MemoryDatastore,
+    clock: &ManualClock,
+    pause: Duration,
+) -> (PeerStore, ManualClock) {
+    let clock = ManualClock::starting_at(clock.started() + clock.elapsed() + pause);
+    let config = Config::default().with_clock(clock.clone());
+    let store = PeerStore::open(peer(LOCAL), memory.clone(), config);
+    (block_on(store).unwrap(), clock)
+}
+
+#[test]
+fn the_evidence_is_there_after_a_restart() {
+    let memory = MemoryDatastore::default();
+    let (store, clock) = open(&memory, &ManualClock::default(), Duration::ZERO);
+    let mut swarm = Swarm::of(&store);
+    let (good, doubtful, blocked) = (peer(1), peer(2), peer(3));
+    (0..3).for_each(|_| swarm.proved(good, at(1)));
+    gossip(&store, good, &ports([2]));
+    clock.advance(16 * STEP);
+    swarm.proved(doubtful, at(1));
+    swarm.dial_failed(doubtful, ports([1]));
+    swarm.dial_failed(doubtful, ports([1]));
+    swarm.proved(blocked, at(1));
+    swarm.wrong_peer(blocked, peer(4), at(1));
+    // A connection that is still open has no end yet.
+    swarm.dialled(peer(5), at(1));
+    clock.advance(MINUTE);
+    assert_eq!(info(&store, peer(5), &at(1)).unwrap().expires, None);
+    let offered = swarm.offers(good);
+    drop(swarm);
+    block_on(store.shutdown()).unwrap();
+
+    let (again, later) = open(&memory, &clock, Duration::ZERO);
+    let mut swarm = Swarm::of(&again);
+    for n in 1..=5 {
+        let before = store.addresses().infos(&peer(n)).unwrap();
+        let after = again.addresses().infos(&peer(n)).unwrap();
+        assert_eq!(after.len(), before.len());
+        for (after, before) in after.iter().zip(&before) {
+            let what = |info: &AddressInfo| (info.address.clone(), info.sources, info.standing);
+            assert_eq!(what(after), what(before));
+            assert_eq!(after.first_heard, before.first_heard);
+            assert_eq!(after.last_heard, before.last_heard);
+            assert_eq!(after.last_success, before.last_success);
+            assert_eq!(after.last_failure, before.last_failure);
+            assert_eq!(after.successes, before.successes);
+            assert_eq!(after.failures, before.failures);
+            assert_eq!(after.expires, before.expires);
+            assert_eq!(after.back_off.is_some(), before.back_off.is_some());
+            let moved = (after.confidence - before.confidence).abs();
+            assert!(
+                moved < 0.01 || before.successes + before.failures == 0,
+                "{after:?} {before:?}"
+            );
+        }
+    }
+    assert_eq!(info(&again, good, &at(1)).unwrap().successes, 3);
+    assert_eq!(info(&again, doubtful, &at(1)).unwrap().failures, 2);
+    assert_eq!(swarm.offers(good), offered);
+    // Where another peer answered, nobody dials before the six hours are over.
+    assert!(swarm.offers(blocked).is_empty());
+    later.advance(6 * HOUR - MINUTE - SECOND);
+    assert!(swarm.offers(blocked).is_empty());
+    later.advance(SECOND);
+    assert_eq!(swarm.offers(blocked), [with_id(at(1), blocked)]);
+}
+
+#[test]
+fn a_node_that_was_killed_remembers_what_it_had_committed() {
+    let memory = MemoryDatastore::default();
+    let (store, clock) = open(&memory, &ManualClock::default(), Duration::ZERO);
+    let mut swarm = Swarm::of(&store);
+    swarm.dialled(peer(1), at(1));
+    block_on(store.flush()).unwrap();
+
+    // The first one is still running, as far as it knows: nothing more of it comes to the disk.
+    let (again, later) = open(&memory, &clock, Duration::ZERO);
+    let proven = info(&again, peer(1), &at(1)).unwrap();
+    assert_eq!(proven.standing, Standing::Proven);
+    assert_eq!(
+        proven.expires,
+        Some(proven.last_success.unwrap() + 14 * DAY)
+    );
+    later.advance(14 * DAY);
+    assert_eq!(again.len(), 0);
+}
+
+#[test]
+fn after_seven_days_off_what_was_proven_is_there_and_what_has_expired_is_not() {
+    let memory = MemoryDatastore::default();
+    let (store, clock) = open(&memory, &ManualClock::default(), Duration::ZERO);
+    let mut swarm = Swarm::of(&store);
+    swarm.proved(peer(1), at(1));
+    gossip(&store, peer(1), &ports([2]));
+    identify(&store, peer(2), &ports([1]));
+    gossip(&store, peer(3), &ports([1]));
+    swarm.proved(peer(4), at(1));
+    (0..3).for_each(|_| swarm.dial_failed(peer(4), ports([1])));
+    store.addresses().pin(peer(5), ports([1]));
+    store.learned(Source::Mdns).add(peer(5), &ports([2]));
+    store.metadata().set(peer(6), "note", "x").unwrap();
+    gossip(&store, peer(6), &ports([1]));
+    drop(swarm);
+    block_on(store.shutdown()).unwrap();
+
+    let (again, _) = open(&memory, &clock, 7 * DAY);
+    let report = again.load_report();
+    assert_eq!((report.peers, report.expired), (3, 3), "{report:?}");
+    let left = sorted(vec![peer(1), peer(5), peer(6)]);
+    assert_eq!(sorted(again.peer_ids()), left);
+    for (n, known) in [(1, ports([1])), (5, ports([1])), (6, vec![])] {
+        assert_eq!(again.addresses().get(&peer(n)), Some(known));
+    }
+    let mut swarm = Swarm::of(&again);
+    assert_eq!(swarm.offers(peer(1)), [with_id(at(1), peer(1))]);
+    assert_eq!(sorted(again.bootstrap_peers(9)), sorted(vec![peer(1)]));
+
+    // And on disk nothing is left of it either.
+    drop(swarm);
+    block_on(again.shutdown()).unwrap();
+    let (once_more, _) = open(&memory, &clock, 7 * DAY);
+    let report = once_more.load_report();
+    assert_eq!((report.peers, report.expired), (3, 0), "{report:?}");
+}
