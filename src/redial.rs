@@ -91,7 +91,7 @@ impl Feelers {
     pub(crate) fn new(interval: Duration, now: Duration) -> Self {
         Self {
             interval,
-            next: now + interval,
+            next: now.saturating_add(interval),
             targets: HashMap::new(),
         }
     }
@@ -107,7 +107,7 @@ impl Feelers {
         candidates: impl IntoIterator<Item = (PeerId, Multiaddr)>,
         now: Duration,
     ) -> Option<DialOpts> {
-        self.next = now + self.interval;
+        self.next = now.saturating_add(self.interval);
         self.targets.retain(|_, until| *until > now);
         let (peer, address) = candidates
             .into_iter()
