@@ -30,7 +30,8 @@ pub type KeyValue = (String, Vec<u8>);
 /// - **One call at a time.** The store never has two commits under way, and waits for one however long it
 ///   takes. Reads may overlap with a commit when the user makes them.
 /// - **Threads.** The store polls these futures on a thread of its own, where they may block, or on the
-///   executor of [`Config::with_executor`](crate::Config::with_executor), where they should not. A datastore
+///   executor of [`Config::with_executor`](crate::Config::with_executor), where they should not. Blocking is a plain
+///   wait: `futures::executor::block_on` panics inside another executor of that crate, which the thread is. A datastore
 ///   that needs a runtime (tokio) captures its handle in the constructor and does its work there. Calls of the
 ///   store from inside these futures do not dead-lock, but waiting for
 ///   [`PeerStore::flush`](crate::PeerStore::flush) there does.
