@@ -50,7 +50,8 @@ impl Task {
 
 #[test]
 fn each_standing_is_hidden_at_its_instant_and_collected_when_the_alarm_wakes_the_behaviour() {
-    let makes: [(&str, Duration, fn(&PeerStore, &mut Swarm)); 6] = [
+    type Make = fn(&PeerStore, &mut Swarm);
+    let makes: [(&str, Duration, Make); 6] = [
         ("inbound", HOUR, |_, swarm| {
             swarm.seen_inbound(peer(1), at(1));
         }),
