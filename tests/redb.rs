@@ -69,7 +69,13 @@ fn peers_survive_a_restart_in_the_same_process() {
         assert_eq!((report.peers, report.entries), (300 * run, 900 * run));
         for peer in &known {
             let again = store.get(&peer.id).unwrap();
-            assert_eq!(again.addresses, peer.addresses);
+            // Its confidence fades with the time that passes meanwhile.
+            let kept = |peer: &Peer| {
+                let infos = peer.addresses.iter();
+                let kept = infos.map(|info| (info.address.clone(), info.sources, info.last_heard));
+                kept.collect::<Vec<_>>()
+            };
+            assert_eq!(kept(&again), kept(peer));
             assert_eq!(again.protocols, peer.protocols);
             assert_eq!(again.metadata, peer.metadata);
         }
