@@ -43,7 +43,10 @@ async fn an_impostor_is_found_out_and_stays_out<N: Alone>() {
     // Nothing is proven yet: whoever answers first is found out by the handshake.
     a.store.learned(Source::Kademlia).add(peer, &[evil.clone()]);
     a.dial(peer);
-    until((&mut a, &mut impostor), |(a, _)| !a.dial_errors(peer).is_empty()).await;
+    until((&mut a, &mut impostor), |(a, _)| {
+        !a.dial_errors(peer).is_empty()
+    })
+    .await;
     assert!(!a.addresses(peer).contains(&evil));
 
     a.store

@@ -48,15 +48,9 @@ impl Task {
     }
 }
 
-/// Makes an address of peer 1 known.
-type Make = fn(&PeerStore, &mut Swarm);
-
 #[test]
 fn each_standing_is_hidden_at_its_instant_and_collected_when_the_alarm_wakes_the_behaviour() {
-<<<<<<< ours
     type Make = fn(&PeerStore, &mut Swarm);
-=======
->>>>>>> theirs
     let makes: [(&str, Duration, Make); 6] = [
         ("inbound", HOUR, |_, swarm| {
             swarm.seen_inbound(peer(1), at(1));
