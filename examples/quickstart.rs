@@ -47,7 +47,7 @@ mod steps;
 mod text;
 
 use steps::{Result, in_time, until};
-use text::{chain, plain, plain_list, word};
+use text::{chain, plain, plain_list};
 
 /// Nodes other than node 0.
 const OTHERS: usize = 5;
@@ -364,7 +364,7 @@ impl Narrator<'_> {
                 addresses, cause, ..
             } => {
                 let addresses = plain_list(addresses.iter());
-                println!("   {name} is at {addresses} [{}]", word(cause));
+                println!("   {name} is at {addresses} [{}]", cause);
             }
             Event::ProtocolsChanged {
                 peer,
@@ -378,7 +378,7 @@ impl Narrator<'_> {
                 if !before.is_empty() {
                     println!("   {name} no longer speaks {}", before.join(", "));
                 }
-                println!("   {name} speaks {} [{}]", now.join(", "), word(cause));
+                println!("   {name} speaks {} [{}]", now.join(", "), cause);
             }
             Event::MetadataChanged { peer, key } => {
                 let metadata = self.store.metadata();

@@ -28,12 +28,13 @@ use crate::{
     dial_error::{self, Whose},
     error::BehaviourError,
     event::{Cause, Event, Subscription},
+    inner::Inner,
     network::Scope,
     record::{Delta, Outcome, Record, Rules},
     redial::{Feelers, Redial},
     refusal::Refused,
     state::By,
-    store::{Inner, PeerStore},
+    store::PeerStore,
 };
 
 /// Records that one poll looks at for what has expired.

@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 use parking_lot::Mutex;
 
-use crate::{book::Tag, datastore::DatastoreError, store::Inner};
+use crate::{book::Tag, datastore::DatastoreError, inner::Inner};
 
 /// Something changed in the store.
 ///

@@ -139,6 +139,7 @@ mod event;
 mod filter;
 mod group;
 mod history;
+mod inner;
 mod links;
 mod network;
 mod observe;

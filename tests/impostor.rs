@@ -23,7 +23,9 @@ async fn a_gossiped_impostor_spoils_no_dial_to_a_proven_peer<N: Alone>() {
         connect(&mut a, &mut victim, &good).await;
         for _ in 0..10 {
             disconnect(&mut a, &mut victim).await;
-            a.store.learned(Source::Kademlia).add(peer, &[evil.clone()]);
+            a.store
+                .learned(Source::Kademlia)
+                .add(peer, std::slice::from_ref(&evil));
             assert_eq!(a.dial(peer), [with_id(&good, peer)], "smart dial: {smart}");
             until((&mut a, &mut victim, &mut impostor), |(a, _, _)| {
                 a.is_connected(peer)
@@ -41,7 +43,9 @@ async fn an_impostor_is_found_out_and_stays_out<N: Alone>() {
     let (good, evil) = (victim.listen().await, impostor.listen().await);
     let peer = victim.id;
     // Nothing is proven yet: whoever answers first is found out by the handshake.
-    a.store.learned(Source::Kademlia).add(peer, &[evil.clone()]);
+    a.store
+        .learned(Source::Kademlia)
+        .add(peer, std::slice::from_ref(&evil));
     a.dial(peer);
     until((&mut a, &mut impostor), |(a, _)| {
         !a.dial_errors(peer).is_empty()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     json,
-    text::{chain, plain, plain_list, word},
+    text::{chain, plain, plain_list},
 };
 
 /// Prints what happens, for people or as JSON, a line at a time.
@@ -97,10 +97,10 @@ impl Report {
             Event::AddressesChanged {
                 addresses, cause, ..
             } => (
-                json!({ "event": "addresses", "peer": peer, "addresses": addresses.to_vec(), "cause": word(cause) }),
+                json!({ "event": "addresses", "peer": peer, "addresses": addresses.to_vec(), "cause": cause.to_string() }),
                 format!(
                     "{peer}: addresses [{}]: {}",
-                    word(cause),
+                    cause,
                     plain_list(addresses.iter())
                 ),
             ),
@@ -109,12 +109,8 @@ impl Report {
             } => {
                 let protocols: Vec<&str> = protocols.iter().map(AsRef::as_ref).collect();
                 (
-                    json!({ "event": "protocols", "peer": peer, "protocols": protocols, "cause": word(cause) }),
-                    format!(
-                        "{peer}: protocols [{}]: {}",
-                        word(cause),
-                        plain_list(protocols)
-                    ),
+                    json!({ "event": "protocols", "peer": peer, "protocols": protocols, "cause": cause.to_string() }),
+                    format!("{peer}: protocols [{}]: {}", cause, plain_list(protocols)),
                 )
             }
             Event::PublicKeyKnown { known, .. } => (
@@ -135,8 +131,8 @@ impl Report {
                 )
             }
             Event::PeerRemoved { cause, .. } => (
-                json!({ "event": "removed", "peer": peer, "cause": word(cause) }),
-                format!("{peer}: forgotten [{}]", word(cause)),
+                json!({ "event": "removed", "peer": peer, "cause": cause.to_string() }),
+                format!("{peer}: forgotten [{}]", cause),
             ),
             Event::CommitFailed { error, unsaved } => {
                 let error = chain(&*error);

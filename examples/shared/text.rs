@@ -2,8 +2,6 @@
 
 use std::{error::Error, fmt::Display};
 
-use libp2p_peerstore::Cause;
-
 /// Text that a stranger had a hand in (a protocol name, an agent version, a DNS name in an address), fit for a
 /// terminal. Everything but printable ASCII is shown as an escape: control characters could take the terminal
 /// over, some invisible ones turn the reading direction round, and foreign letters can look like others.
@@ -22,21 +20,6 @@ pub fn plain(text: impl Display) -> String {
 pub fn plain_list<T: Display>(texts: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = texts.into_iter().map(plain).collect();
     texts.join(", ")
-}
-
-/// What made the store change, in one word.
-pub fn word(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Identify => "identify",
-        Cause::Dial => "dial",
-        Cause::Inbound => "inbound",
-        Cause::Discovery => "discovery",
-        Cause::User => "user",
-        Cause::Expired => "expired",
-        Cause::Evicted => "evicted",
-        Cause::Datastore => "datastore",
-        _ => "other",
-    }
 }
 
 /// An error and all that caused it, in one line. What an error repeats of its cause is left out.

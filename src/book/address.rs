@@ -6,9 +6,9 @@ use libp2p_identity::PeerId;
 use crate::{
     address::{AddressInfo, Sources, with_peer},
     event::Cause,
+    inner::Inner,
     record::{Delta, Record, Rules},
     state::{By, Changed},
-    store::Inner,
 };
 
 /// Where peers can be reached, by [`PeerStore::addresses`](crate::PeerStore::addresses).

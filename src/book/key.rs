@@ -4,10 +4,10 @@ use libp2p_identity::{PeerId, PublicKey};
 
 use crate::{
     event::Cause,
+    inner::Inner,
     record::{Record, inlined_key},
     refusal::Refused,
     state::By,
-    store::Inner,
 };
 
 /// The public keys of peers, by [`PeerStore::keys`](crate::PeerStore::keys).

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
 
-use crate::{event::Cause, record::Record, refusal::Refused, state::By, store::Inner};
+use crate::{event::Cause, inner::Inner, record::Record, refusal::Refused, state::By};
 
 /// What else is known of peers, as bytes by string key, by [`PeerStore::metadata`](crate::PeerStore::metadata).
 ///

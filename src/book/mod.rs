@@ -10,10 +10,10 @@ use libp2p_identity::PeerId;
 
 use crate::{
     event::Cause,
+    inner::Inner,
     record::{Delta, Record},
     refusal::Refused,
     state::{By, Now, State, Written},
-    store::Inner,
 };
 
 pub use address::AddressBook;

@@ -5,10 +5,10 @@ use libp2p_swarm::StreamProtocol;
 
 use crate::{
     event::Cause,
+    inner::Inner,
     record::{Delta, Record, Rules, check_protocols},
     refusal::Refusals,
     state::{By, Changed},
-    store::Inner,
 };
 
 /// Which protocols peers speak, by [`PeerStore::protocols`](crate::PeerStore::protocols).

@@ -7,7 +7,7 @@ use std::{
 
 use libp2p_identity::PeerId;
 
-use crate::{event::Cause, record::Record, refusal::Refused, state::By, store::Inner};
+use crate::{event::Cause, inner::Inner, record::Record, refusal::Refused, state::By};
 
 /// The highest value of a tag.
 pub const MAX_TAG_VALUE: u8 = 100;

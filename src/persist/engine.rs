@@ -19,8 +19,8 @@ use super::{
 use crate::{
     datastore::{Batch, Datastore, DatastoreError},
     event::Event,
+    inner::Inner,
     record::{Books, Class, Record},
-    store::Inner,
 };
 
 /// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.

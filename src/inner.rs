@@ -1,0 +1,352 @@
+//! What stands behind every handle: the lock, the time, what follows a change once the lock is released, and saving.
+
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use futures::{FutureExt, channel::oneshot};
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    config::Config,
+    datastore::Datastore,
+    error::{FlushError, OpenError},
+    group::Group,
+    persist::{self, Engine, LoadReport, Unsaved},
+    record::Record,
+    state::{Changed, Now, State, Written},
+    store::PeerStore,
+};
+
+/// Peers that a walk over the store copies under one hold of the lock.
+pub(crate) const PAGE: usize = 64;
+
+/// Peers that are met by chance when a feeler is due.
+const FEELER_SAMPLE: usize = 64;
+
+/// Records that each write looks at for what has expired: more than a write can add, so that it keeps pace.
+const COLLECTED_PER_WRITE: usize = 4;
+
+/// The store itself: one lock round the state, and the time.
+pub(crate) struct Inner {
+    state: Mutex<State>,
+    config: Arc<Config>,
+    started: SystemTime,
+    pub(crate) load_report: LoadReport,
+    /// Whether a behaviour is attached.
+    attached: AtomicBool,
+    /// Set when the engine has ended (or there is none).
+    ended: Mutex<bool>,
+    end: Condvar,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("load_report", &self.load_report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(state: State, load_report: LoadReport) -> Arc<Self> {
+        let ended = !state.pending.is_persistent();
+        Arc::new(Self {
+            started: state.config.clock().started(),
+            config: state.config.clone(),
+            state: Mutex::new(state),
+            load_report,
+            attached: AtomicBool::new(false),
+            ended: Mutex::new(ended),
+            end: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        self.config.clock()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        now(&**self.clock(), self.started)
+    }
+
+    /// Looks at the state.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&State, Now) -> R) -> R {
+        let now = self.now();
+        look(&self.state.lock(), now)
+    }
+
+    /// Changes the state; wakes and logs what that calls for once the lock is released.
+    pub(crate) fn with<R>(&self, act: impl FnOnce(&mut State, Now) -> R) -> R {
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.collect(COLLECTED_PER_WRITE, now);
+        let result = act(&mut state, now);
+        let wakers = state.take_wakers();
+        let written_after_close = state.pending.take_written_after_close();
+        drop(state);
+        wakers.into_iter().for_each(|waker| waker.wake());
+        if written_after_close {
+            tracing::warn!("the peer store is shut down: changes stay in memory");
+        }
+        result
+    }
+
+    /// A write that the caller wants the result of.
+    pub(crate) fn write(
+        &self,
+        peer: PeerId,
+        act: impl FnOnce(&mut State, Now) -> Written,
+    ) -> Changed {
+        let written = self.with(act);
+        let refused = written.refused.total();
+        if refused > 0 {
+            tracing::debug!(%peer, reasons = ?written.refused, "refused to store");
+        }
+        Changed {
+            changed: written.changed,
+            refused: usize::try_from(refused).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Copies something of each record, a page at a time, and shows it to `visit` without the lock.
+    pub(crate) fn walk<T>(
+        &self,
+        copy: impl Fn(&Record, crate::record::Rules<'_>) -> Option<T>,
+        mut visit: impl FnMut(T) -> ControlFlow<()>,
+    ) {
+        let mut at = Some(0);
+        // What comes meanwhile does not prolong the walk: `visit` may itself add a peer for each one it meets.
+        let mut end = None;
+        while let Some(start) = at {
+            let page: Vec<T>;
+            (page, at) = self.read(|state, now| {
+                let end = *end.get_or_insert(state.table.slots());
+                let (records, next) = state.table.page(start, PAGE.min(end - start));
+                let rules = state.rules(now);
+                let alive = records.filter(|record| !record.has_expired(rules));
+                (
+                    alive.filter_map(|record| copy(record, rules)).collect(),
+                    next.filter(|next| *next < end),
+                )
+            });
+            for item in page {
+                if visit(item).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
+    pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        self.read(|state, now| {
+            let record = state.known(peer, now)?;
+            Some(record.offers(state.rules(now)))
+        })
+    }
+
+    /// Numbers that nobody foresees.
+    pub(crate) fn random(&self) -> impl FnMut() -> u64 + use<> {
+        let (secret, mut count) = (RandomState::new(), 0_u64);
+        move || {
+            count += 1;
+            secret.hash_one(count)
+        }
+    }
+
+    /// Peers of which no address is proven, each with the address that a feeler would try: a few that were met by
+    /// chance, first one of each address group, in no order that a stranger could foresee.
+    pub(crate) fn feeler_candidates(&self) -> Vec<(PeerId, Multiaddr)> {
+        let mut random = self.random();
+        let mut met: Vec<(PeerId, Multiaddr)> = self.read(|state, now| {
+            let rules = state.rules(now);
+            let met = state.table.sample(FEELER_SAMPLE, &mut random).into_iter();
+            met.filter_map(|record| Some((record.id, record.feeler(rules)?)))
+                .collect()
+        });
+        met.sort_by_cached_key(|_| random());
+        let mut groups = HashSet::new();
+        let (mut first, more): (Vec<_>, Vec<_>) = met
+            .into_iter()
+            .partition(|(_, address)| Group::of(address).is_none_or(|group| groups.insert(group)));
+        first.extend(more);
+        first
+    }
+
+    /// Takes the one place for a behaviour.
+    pub(crate) fn attach(&self) -> bool {
+        !self.attached.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn detach(&self) {
+        self.with(|state, now| state.all_connections_closed(now));
+        self.attached.store(false, Ordering::Release);
+    }
+
+    // --- saving --------------------------------------------------------------------------------------------
+
+    /// Asks the engine to write everything, and waits for it as long as the configuration allows.
+    pub(crate) async fn save(&self, close: bool) -> Result<(), FlushError> {
+        let (sender, receiver) = oneshot::channel();
+        let deadline = self.with(|state, now| {
+            state.gathering &= !close;
+            if close {
+                state.touch_in_use(now);
+            }
+            if state.pending.is_persistent() && !state.pending.is_closed() {
+                state.pending.ask(Some(sender), close);
+                return Ok(Some(state.config.flush_deadline()));
+            }
+            let was_closed = state.pending.is_closed();
+            if close && !was_closed {
+                state.bus.close();
+                state.pending.close();
+            }
+            if was_closed {
+                Err(FlushError::Closed)
+            } else {
+                Ok(None)
+            }
+        })?;
+        let Some(deadline) = deadline else {
+            return Ok(());
+        };
+        let until = self.clock().elapsed().saturating_add(deadline);
+        let timeout = self.clock().sleep_until(until);
+        futures::select_biased! {
+            answer = receiver.fuse() => match answer {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(Unsaved { peers, error })) => Err(FlushError::Failed {
+                    unsaved: peers,
+                    source: error,
+                }),
+                // The engine ended without an answer: its executor is gone.
+                Err(_) => Err(FlushError::Closed),
+            },
+            () = timeout.fuse() => Err(FlushError::Deadline {
+                unsaved: self.read(|state, _| state.pending.unsaved()),
+                deadline,
+            }),
+        }
+    }
+
+    /// Saves the rest in the background and waits a little for it.
+    pub(crate) fn last_handle_dropped(&self) {
+        let deadline = self.with(|state, now| {
+            state.gathering = false;
+            state.touch_in_use(now);
+            if !state.pending.is_persistent() {
+                state.bus.close();
+            } else if !state.pending.is_closed() {
+                state.pending.ask(None, true);
+            }
+            state.config.drop_deadline()
+        });
+        // A handle that is dropped inside the engine (by a datastore, or because nobody waits for `open` any
+        // longer) would wait for itself.
+        if IN_ENGINE.get() {
+            return;
+        }
+        let mut ended = self.ended.lock();
+        self.end
+            .wait_while_for(&mut ended, |ended| !*ended, deadline);
+        drop(ended);
+        let unsaved = self.read(|state, _| state.pending.unsaved());
+        if unsaved > 0 {
+            tracing::error!(
+                unsaved,
+                ?deadline,
+                "the peer store was dropped before everything was saved; await `PeerStore::shutdown` instead"
+            );
+        }
+    }
+
+    pub(crate) fn engine_ended(&self) {
+        *self.ended.lock() = true;
+        self.end.notify_all();
+    }
+}
+
+thread_local! {
+    /// Whether this thread is polling the engine of a store.
+    static IN_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread as the engine's while it polls the engine.
+pub(crate) fn marked(
+    engine: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IN_ENGINE.set(self.0);
+        }
+    }
+    let mut engine = engine.boxed();
+    poll_fn(move |cx| {
+        let _restore = Restore(IN_ENGINE.replace(true));
+        engine.poll_unpin(cx)
+    })
+}
+
+/// Loads the store, hands it to whoever opens it, and goes on as its engine.
+pub(crate) async fn open_and_run(
+    local: PeerId,
+    datastore: Arc<dyn Datastore>,
+    config: Config,
+    mut opener: oneshot::Sender<Result<PeerStore, OpenError>>,
+) {
+    let now = now(&**config.clock(), config.clock().started());
+    let load = persist::load(&*datastore, local, Arc::new(config), now);
+    let loaded = futures::select_biased! {
+        loaded = persist::caught("read", load).boxed().fuse() => Some(loaded),
+        // Nobody waits any longer, perhaps because the datastore hangs.
+        () = opener.cancellation().fuse() => None,
+    };
+    match loaded {
+        Some(Ok((state, report))) => {
+            let inner = Inner::new(state, report);
+            let engine = Engine::new(inner.clone(), datastore);
+            // If the opener gave up, the handle in it is dropped here, and the engine closes the datastore.
+            drop(opener.send(Ok(PeerStore::new(inner))));
+            engine.run().await;
+        }
+        failed => {
+            let closed = persist::caught("close", async { datastore.close().await }).await;
+            if let Err(error) = closed {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "could not close the datastore in order");
+            }
+            drop(datastore);
+            if let Some(Err(error)) = failed {
+                // Nobody may be waiting any longer.
+                let _ = opener.send(Err(OpenError::Load(error)));
+            }
+        }
+    }
+}
+
+fn now(clock: &dyn Clock, started: SystemTime) -> Now {
+    let elapsed = clock.elapsed();
+    Now {
+        wall: Timestamp::new(started, elapsed),
+        elapsed,
+    }
+}
