@@ -201,8 +201,8 @@ pub(crate) fn is_worth_saving(
     epoch: Epoch,
     standing: Standing,
 ) -> bool {
-    /// A twentieth of all confidence.
-    const NOTICEABLE: u8 = 13;
+    /// More than a second success in a row adds to the first, in 1/255.
+    const NOTICEABLE: u8 = 38;
     let stale = Duration::from_secs_f64(STANDINGS[standing as usize].half_life / 4.0);
     let time = |history: &History| epoch.time(history.evidence).unwrap_or_default();
     before.failures > 0

@@ -111,8 +111,8 @@ async fn reconnects_change_nothing<N: Observing>() {
     let mut b = restless::<N>(&b_ledger).await;
     let (a_address, b_address) = (a.listen().await, b.listen().await);
     let b_other = b.listen().await;
-    // Once in every way that comes later: dialled by either side, by each address and by id.
-    for address in [&b_address, &b_other] {
+    // Often enough in every way that comes later: dialled by either side, by each address and by id.
+    for address in [&b_address, &b_other, &b_address, &b_other] {
         reconnect(&mut a, &mut b, Some(address)).await;
         disconnect(&mut a, &mut b).await;
     }
