@@ -399,6 +399,11 @@ impl Record {
     }
 
     pub(crate) fn has_expired(&self, rules: Rules<'_>) -> bool {
+        // One address that lives is enough, and it is nearly always the first: walks over all peers ask this.
+        let mut addresses = self.addresses.iter();
+        if addresses.any(|entry| !rules.has_expired(entry, self.epoch)) {
+            return false;
+        }
         self.expires(rules).is_some_and(|at| at <= rules.now)
     }
 
