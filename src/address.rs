@@ -153,28 +153,6 @@ pub(crate) struct Entry {
     pub(crate) history: History,
 }
 
-impl Entry {
-    pub(crate) fn is_pinned(&self) -> bool {
-        self.history.sources.contains(Sources::PINNED)
-    }
-
-    pub(crate) fn is_inbound_only(&self) -> bool {
-        self.history.sources == Sources::INBOUND
-    }
-
-    /// What its sources alone make of it, whatever came of dials.
-    pub(crate) fn told(&self) -> Standing {
-        let sources = self.history.sources;
-        if sources.intersects(Sources::SELF_TOLD) {
-            Standing::SelfTold
-        } else if sources == Sources::INBOUND {
-            Standing::Inbound
-        } else {
-            Standing::Hearsay
-        }
-    }
-}
-
 /// The most bytes that `/p2p/<peer id>` takes: code, length, and a multihash of an identity of 42 bytes.
 const PEER_ID_LEN: usize = 2 + 1 + 2 + 42;
 
@@ -227,6 +205,16 @@ pub(crate) fn without_given(
         offers.retain(|offer| bare(offer).as_ref() != Some(&given));
     }
     offers
+}
+
+/// The parts of an address that was a multiaddr before.
+pub(crate) fn protocols(address: &[u8]) -> impl Iterator<Item = Protocol<'_>> {
+    let mut rest = address;
+    std::iter::from_fn(move || {
+        let (protocol, after) = Protocol::from_bytes(rest).ok()?;
+        rest = after;
+        Some(protocol)
+    })
 }
 
 fn address_end(address: &Multiaddr) -> Option<Protocol<'_>> {

@@ -255,7 +255,7 @@ impl PeerStoreBehaviour {
     fn wrong_peer(&self, expected: PeerId, obtained: PeerId, address: &Multiaddr) {
         let inner = self.store.inner();
         let local = self.store.local_peer_id();
-        let max_len = inner.config().max_address_len().get();
+        let max_len = inner.config().address_len_limit();
         let bare = bare(&expected, address, max_len).ok().flatten();
         inner.write(expected, |state, now| {
             state.network_works(address, now);
@@ -399,7 +399,7 @@ impl NetworkBehaviour for PeerStoreBehaviour {
             return Ok(Vec::new());
         };
         let offers = self.store.inner().offers(&peer).unwrap_or_default();
-        let max_len = self.store.inner().config().max_address_len().get();
+        let max_len = self.store.inner().config().address_len_limit();
         Ok(without_given(&peer, offers, addresses, max_len))
     }
 

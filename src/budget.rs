@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use libp2p_identity::PeerId;
-
 use crate::{
     config::Config,
     event::Cause,
@@ -71,17 +69,17 @@ impl State {
             if class == Class::Pinned || class > newcomer.list.class() && !self.yields(newcomer) {
                 return false;
             }
-            self.remove(&victim, Cause::Evicted, now);
+            self.remove(victim, Cause::Evicted, now);
         }
         true
     }
 
     /// Holds the shares that a peer counts in, after it changed.
-    pub(crate) fn keep_shares(&mut self, peer: &PeerId, now: Now) {
+    pub(crate) fn keep_shares(&mut self, slot: u32, now: Now) {
         if self.pressure.is_on(now)
-            && let Some(seat) = self.table.seat(peer)
+            && let Some(seat) = self.table.seat(slot)
         {
-            self.trim(seat, Some(*peer), now);
+            self.trim(seat, Some(slot), now);
         }
     }
 
@@ -96,23 +94,18 @@ impl State {
     }
 
     /// Removes a few peers beyond the shares of a seat: `spared` sits there, or else somebody is about to.
-    fn trim(&mut self, seat: Seat, spared: Option<PeerId>, now: Now) {
+    fn trim(&mut self, seat: Seat, spared: Option<u32>, now: Now) {
         let coming = usize::from(spared.is_none());
         for _ in 0..MAX_TRIM {
             let Some(victim) = self.beyond_share(seat, coming, spared) else {
                 return;
             };
-            self.remove(&victim, Cause::Evicted, now);
+            self.remove(victim, Cause::Evicted, now);
             self.pressure.build(now, &self.config);
         }
     }
 
-    fn beyond_share(
-        &mut self,
-        seat: Seat,
-        coming: usize,
-        spared: Option<PeerId>,
-    ) -> Option<PeerId> {
+    fn beyond_share(&mut self, seat: Seat, coming: usize, spared: Option<u32>) -> Option<u32> {
         let config = self.config.clone();
         let exceeds = |count: usize, fraction| count + coming > share(&config, fraction);
         match (seat.list, seat.group) {

@@ -4,42 +4,62 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::multiaddr::Protocol;
+use smallvec::SmallVec;
 
 use crate::{
-    address::{Entry, Sources},
+    address::{Sources, protocols},
+    compact::Known,
     group::{embedded_ip4, is_private_ip4, is_private_ip6},
-    record::Record,
 };
 
 /// An IPv4 address or an IPv6 /64, as a keyed hash.
 pub(crate) type Spot = u32;
 
+/// The spots of one peer.
+pub(crate) type Spots = SmallVec<[Spot; 4]>;
+
+/// The table is in so many parts: each grows by itself, so that no growth takes long.
+const SHARDS: usize = 64;
+
 /// Who claims which spot. Eight bytes for each claim.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Claims {
-    claims: HashTable<(Spot, u32)>,
+    shards: [HashTable<(Spot, u32)>; SHARDS],
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| HashTable::new()),
+        }
+    }
 }
 
 impl Claims {
     pub(crate) fn add(&mut self, spot: Spot, slot: u32) {
         let hash = |(spot, _): &(Spot, u32)| spread(*spot);
-        self.claims.insert_unique(spread(spot), (spot, slot), hash);
+        self.shards[shard(spot)].insert_unique(spread(spot), (spot, slot), hash);
     }
 
     pub(crate) fn remove(&mut self, spot: Spot, slot: u32) {
         let is_it = |claim: &(Spot, u32)| *claim == (spot, slot);
-        if let Ok(entry) = self.claims.find_entry(spread(spot), is_it) {
+        if let Ok(entry) = self.shards[shard(spot)].find_entry(spread(spot), is_it) {
             entry.remove();
         }
     }
 
     /// The slots of those who claim a spot.
     pub(crate) fn claimants(&self, spot: Spot) -> impl Iterator<Item = u32> + '_ {
-        let same = self.claims.iter_hash(spread(spot));
+        let same = self.shards[shard(spot)].iter_hash(spread(spot));
         same.filter(move |(other, _)| *other == spot)
             .map(|(_, slot)| *slot)
     }
+}
+
+fn shard(spot: Spot) -> usize {
+    // The upper bits: within a shard the lower ones choose.
+    (spot >> (Spot::BITS - SHARDS.trailing_zeros())) as usize
 }
 
 /// The upper bits choose within a bucket, so that all need to differ.
@@ -48,11 +68,9 @@ fn spread(spot: Spot) -> u64 {
 }
 
 /// The spot of an address to which one would connect directly; `None` in private networks, for names and for relays.
-pub(crate) fn spot(address: &Multiaddr, secret: &RandomState) -> Option<Spot> {
-    if address.iter().any(|p| p == Protocol::P2pCircuit) {
-        return None;
-    }
-    let bits = match address.iter().next()? {
+pub(crate) fn spot(address: &(impl AsRef<[u8]> + ?Sized), secret: &RandomState) -> Option<Spot> {
+    let mut parts = protocols(address.as_ref());
+    let bits = match parts.next()? {
         Protocol::Ip4(ip) if !is_private_ip4(ip) => u64::from(u32::from(ip)),
         Protocol::Ip6(ip) if !is_private_ip6(ip) => match embedded_ip4(ip) {
             Some(ip) => u64::from(u32::from(ip)),
@@ -60,30 +78,34 @@ pub(crate) fn spot(address: &Multiaddr, secret: &RandomState) -> Option<Spot> {
         },
         _ => return None,
     };
+    if parts.any(|part| part == Protocol::P2pCircuit) {
+        return None;
+    }
     Some(secret.hash_one(bits) as Spot)
 }
 
-impl Record {
-    /// The spots that the peer claims by the word of strangers, if it is known by hearsay only.
-    pub(crate) fn claims(&self, secret: &RandomState) -> Vec<Spot> {
-        let mut spots = Vec::new();
-        if self.is_hearsay_only() {
-            let claimed = self
-                .addresses
-                .iter()
-                .filter(|entry| is_claim(entry.history.sources));
-            spots.extend(claimed.filter_map(|entry| spot(&entry.address, secret)));
-            spots.sort_unstable();
-            spots.dedup();
+/// The spots that a peer claims by the word of strangers, if it is known by hearsay only.
+pub(crate) fn claims<'a>(
+    addresses: impl Iterator<Item = Known<'a>> + Clone,
+    secret: &RandomState,
+) -> Spots {
+    let mut spots = Spots::new();
+    if !is_hearsay_only(addresses.clone()) {
+        return spots;
+    }
+    let claimed = addresses.filter(|known| is_claim(known.history.sources));
+    for spot in claimed.filter_map(|known| spot(known.address, secret)) {
+        // Nearly always there are few, and each stands beside its like.
+        if !spots.contains(&spot) {
+            spots.push(spot);
         }
-        spots
     }
+    spots
+}
 
-    pub(crate) fn is_hearsay_only(&self) -> bool {
-        let first_hand = Sources::PINNED | Sources::SELF_TOLD | Sources::DIALLED;
-        let is_first_hand = |entry: &Entry| entry.history.sources.intersects(first_hand);
-        !self.addresses.iter().any(is_first_hand)
-    }
+pub(crate) fn is_hearsay_only<'a>(mut addresses: impl Iterator<Item = Known<'a>>) -> bool {
+    let first_hand = Sources::PINNED | Sources::SELF_TOLD | Sources::DIALLED;
+    !addresses.any(|known| known.history.sources.intersects(first_hand))
 }
 
 /// Whether this is the word of strangers: not the application's, nor a neighbour's.
@@ -114,7 +136,10 @@ mod tests {
     #[test]
     fn one_ip_address_at_any_port_is_one_spot_and_so_is_an_ipv6_64() {
         let secret = RandomState::new();
-        let spot = |address: &str| spot(&address.parse().expect("a multiaddr"), &secret);
+        let spot = |address: &str| {
+            let address: libp2p_core::Multiaddr = address.parse().expect("a multiaddr");
+            spot(&address, &secret)
+        };
         let one = spot("/ip4/8.8.8.8/tcp/1");
         assert!(one.is_some());
         assert_eq!(one, spot("/ip4/8.8.8.8/udp/2/quic-v1"));

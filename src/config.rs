@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 
 use crate::{
     clock::{Clock, SystemClock},
+    compact::{MAX_ADDRESS_LEN, MAX_ADDRESSES},
     filter::AddressFilter,
 };
 
@@ -325,6 +326,16 @@ impl Config {
             .collect();
         let refused = told.len() - admitted.len();
         (admitted.into(), refused)
+    }
+
+    /// The longest address that is kept, in bytes.
+    pub(crate) fn address_len_limit(&self) -> usize {
+        self.max_address_len().get().min(MAX_ADDRESS_LEN)
+    }
+
+    /// The most addresses that one peer has.
+    pub(crate) fn addresses_limit(&self) -> usize {
+        self.max_addresses_per_peer().get().min(MAX_ADDRESSES)
     }
 
     pub(crate) fn executor(&self) -> Option<&Executor> {

@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::group::Group;
+use crate::{group::Group, seat::List};
 
 /// Slots by group.
 ///
@@ -28,14 +28,31 @@ pub(crate) struct Crowd {
     len: usize,
 }
 
-/// Where a slot stands: the number of its group, or [`ALONE`], and its place there.
+/// Where a slot stands: its list in the upper three bits, the number of its group there, or [`ALONE`], in the others;
+/// and its place in the group.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     group: u32,
     at: u32,
 }
 
-const ALONE: u32 = u32::MAX;
+const LIST_SHIFT: u32 = 29;
+const ALONE: u32 = (1 << LIST_SHIFT) - 1;
+
+impl Place {
+    pub(crate) fn list(self) -> List {
+        List::ALL[(self.group >> LIST_SHIFT) as usize % List::ALL.len()]
+    }
+
+    pub(crate) fn in_list(self, list: List) -> Self {
+        let group = self.number() | (list as u32) << LIST_SHIFT;
+        Self { group, ..self }
+    }
+
+    fn number(self) -> u32 {
+        self.group & ALONE
+    }
+}
 
 #[derive(Debug)]
 struct Members {
@@ -85,6 +102,12 @@ impl Crowd {
         members.map_or(&[], |members| members.slots.as_slice())
     }
 
+    /// The group in which somebody stands.
+    pub(crate) fn group(&self, place: Place) -> Option<Group> {
+        let members = self.groups.get(place.number() as usize);
+        members.map(|members| members.group)
+    }
+
     pub(crate) fn join(&mut self, slot: u32, group: Option<Group>, hasher: &RandomState) -> Place {
         self.len += 1;
         let Some(group) = group else {
@@ -113,19 +136,20 @@ impl Crowd {
     pub(crate) fn leave(&mut self, place: Place, hasher: &RandomState) -> Option<u32> {
         self.len -= 1;
         let at = place.at as usize;
-        if place.group == ALONE {
+        let number = place.number();
+        if number == ALONE {
             self.alone.swap_remove(at);
             return self.alone.get(at).copied();
         }
-        self.leave_equals(place.group);
-        let members = &mut self.groups[place.group as usize];
+        self.leave_equals(number);
+        let members = &mut self.groups[number as usize];
         let moved = match &mut members.slots {
             Slots::One(_) => {
                 let hash = hasher.hash_one(members.group);
-                if let Ok(entry) = self.index.find_entry(hash, |n| *n == place.group) {
+                if let Ok(entry) = self.index.find_entry(hash, |n| *n == number) {
                     entry.remove();
                 }
-                self.free.push(place.group);
+                self.free.push(number);
                 return None;
             }
             Slots::Many(slots) => {
@@ -137,7 +161,7 @@ impl Crowd {
                 moved
             }
         };
-        self.join_equals(place.group);
+        self.join_equals(number);
         moved
     }
 
@@ -223,7 +247,7 @@ mod tests {
     fn group(n: u8) -> Group {
         Group::of(
             &format!("/ip4/1.{n}.0.0/tcp/1")
-                .parse()
+                .parse::<libp2p_core::Multiaddr>()
                 .expect("a multiaddr"),
         )
         .expect("public")

@@ -17,7 +17,9 @@ use std::{
     sync::LazyLock,
 };
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::multiaddr::Protocol;
+
+use crate::address::protocols;
 
 /// Names and relay ids are hashed with a secret of this process, so that nobody can aim at a group of others.
 static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -44,7 +46,7 @@ pub(crate) struct Site(NonZeroU64);
 
 impl Group {
     /// The group of an address; `None` where groups mean nothing, in private networks.
-    pub(crate) fn of(address: &Multiaddr) -> Option<Self> {
+    pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
         Site::of(address).map(Site::group)
     }
 
@@ -64,11 +66,11 @@ impl Group {
 }
 
 impl Site {
-    pub(crate) fn of(address: &Multiaddr) -> Option<Self> {
+    pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
         let mut site = None;
         let mut private = false;
         let mut relay = None;
-        for protocol in address.iter() {
+        for protocol in protocols(address.as_ref()) {
             match protocol {
                 Protocol::P2p(peer) => relay = Some(hashed(peer)),
                 // The relay is what is dialled, wherever it is itself.
@@ -94,9 +96,18 @@ impl Site {
             return None;
         }
         site.or_else(|| {
-            let first = address.iter().next()?;
+            let first = protocols(address.as_ref()).next()?;
             Some(Self::new(OTHER, hashed(first.tag())))
         })
+    }
+
+    /// As it stands in the compact form.
+    pub(crate) fn bits(self) -> u64 {
+        self.0.get()
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        NonZeroU64::new(bits).map(Self)
     }
 
     fn new(kind: u64, rest: u64) -> Self {
@@ -165,8 +176,8 @@ pub(crate) enum Reach {
 
 impl Reach {
     /// Of where the first connection goes that a dial would make: through a relay, the one to the relay.
-    pub(crate) fn of(address: &Multiaddr) -> Self {
-        for protocol in address.iter() {
+    pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Self {
+        for protocol in protocols(address.as_ref()) {
             match protocol {
                 Protocol::Ip4(ip) => return Self::of_ip4(ip),
                 Protocol::Ip6(ip) => return Self::of_ip6(ip),
@@ -234,6 +245,7 @@ fn hashed(value: impl Hash) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use libp2p_core::Multiaddr;
     use libp2p_identity::PeerId;
 
     use super::*;

@@ -1,11 +1,14 @@
 //! What happened to one address, in sixteen bytes.
 //!
 //! ```text
-//!  0       2     3     4           6           8           10          12          14    15    16
-//!  ├───────┼─────┼─────┼───────────┼───────────┼───────────┼───────────┼───────────┼─────┼─────┤
-//!  │sources│flags│level│evidence at│first heard│last heard │  success  │  failure  │succ.│fail.│
-//!  └───────┴─────┴─────┴───────────┴───────────┴───────────┴───────────┴───────────┴─────┴─────┘
+//!  0       2           4          6           8         10        12    13    14    15    16
+//!  ├───────┼───────────┼──────────┼───────────┼─────────┼─────────┼─────┼─────┼─────┼─────┤
+//!  │sources│first heard│last heard│evidence at│ success │ failure │flags│level│succ.│fail.│
+//!  └───────┴───────────┴──────────┴───────────┴─────────┴─────────┴─────┴─────┴─────┴─────┘
 //! ```
+//!
+//! That is how it lies in a compact record. Of an address that was never dialled only the first six bytes are kept: the others
+//! are zero.
 //!
 //! A time is a number of steps of [`STEP`] since the [`Epoch`] of its peer; 0 is *never*. An epoch moves on when a time
 //! would not fit any longer, at the earliest after 48 days: what is older than the new epoch then counts as of
@@ -15,7 +18,10 @@ use std::time::Duration;
 
 use bitflags::bitflags;
 
-use crate::{address::Sources, clock::Timestamp};
+use crate::{
+    address::{Sources, Standing},
+    clock::Timestamp,
+};
 
 /// The grain of all times of an address.
 pub(crate) const STEP: Duration = Duration::from_secs(64);
@@ -62,9 +68,87 @@ pub(crate) struct History {
     pub(crate) failures: u8,
 }
 
-const _: () = assert!(size_of::<History>() == 16);
+const _: () = assert!(size_of::<History>() == History::LEN);
+
+impl History {
+    /// Bytes in the compact form.
+    pub(crate) const LEN: usize = 16;
+    /// The same for an address that was never dialled: sources, first and last heard.
+    pub(crate) const SHORT_LEN: usize = 6;
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.sources.contains(Sources::PINNED)
+    }
+
+    pub(crate) fn is_inbound_only(&self) -> bool {
+        self.sources == Sources::INBOUND
+    }
+
+    /// What its sources alone make of an address, whatever came of dials.
+    pub(crate) fn told(&self) -> Standing {
+        if self.sources.intersects(Sources::SELF_TOLD) {
+            Standing::SelfTold
+        } else if self.sources == Sources::INBOUND {
+            Standing::Inbound
+        } else {
+            Standing::Hearsay
+        }
+    }
+
+    /// Whether nothing is lost when only its short form is kept.
+    pub(crate) fn is_short(&self) -> bool {
+        let told = Self {
+            sources: self.sources,
+            first_heard: self.first_heard,
+            last_heard: self.last_heard,
+            ..Self::default()
+        };
+        *self == told
+    }
+
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.sources.bits().to_le_bytes());
+        bytes.extend_from_slice(&self.first_heard.0.to_le_bytes());
+        bytes.extend_from_slice(&self.last_heard.0.to_le_bytes());
+        if !self.is_short() {
+            for step in [self.evidence, self.success, self.failure] {
+                bytes.extend_from_slice(&step.0.to_le_bytes());
+            }
+            bytes.extend([self.flags.bits(), self.level, self.successes, self.failures]);
+        }
+    }
+
+    /// Reads what [`History::write`] wrote: the short form, or all of it.
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        let word = |at: usize| match bytes.get(at..at + 2) {
+            Some(&[low, high]) => u16::from_le_bytes([low, high]),
+            _ => 0,
+        };
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        Self {
+            sources: Sources::from_bits_retain(word(0)),
+            first_heard: Step(word(2)),
+            last_heard: Step(word(4)),
+            evidence: Step(word(6)),
+            success: Step(word(8)),
+            failure: Step(word(10)),
+            flags: Flags::from_bits_retain(byte(12)),
+            level: byte(13),
+            successes: byte(14),
+            failures: byte(15),
+        }
+    }
+}
 
 impl Epoch {
+    pub(crate) fn to_bytes(self) -> [u8; 4] {
+        self.0.to_le_bytes()
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self(u32::from_le_bytes(bytes))
+    }
+
     /// An epoch in which `now` and the 24 days before it have their place.
     pub(crate) fn for_time(now: Timestamp) -> Self {
         let steps = now.0 / STEP.as_secs();

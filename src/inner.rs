@@ -25,9 +25,10 @@ use crate::{
     error::{FlushError, OpenError},
     group::Group,
     persist::{self, Engine, LoadReport, Unsaved},
-    record::Record,
+    record::Rules,
     state::{Changed, Now, State, Written},
     store::PeerStore,
+    view::View,
 };
 
 /// Peers that a walk over the store copies under one hold of the lock.
@@ -128,7 +129,7 @@ impl Inner {
     /// Copies something of each record, a page at a time, and shows it to `visit` without the lock.
     pub(crate) fn walk<T>(
         &self,
-        copy: impl Fn(&Record, crate::record::Rules<'_>) -> Option<T>,
+        copy: impl Fn(View<'_>, Rules<'_>) -> Option<T>,
         mut visit: impl FnMut(T) -> ControlFlow<()>,
     ) {
         let mut at = Some(0);
@@ -140,9 +141,9 @@ impl Inner {
                 let end = *end.get_or_insert(state.table.slots());
                 let (records, next) = state.table.page(start, PAGE.min(end - start));
                 let rules = state.rules(now);
-                let alive = records.filter(|record| !record.has_expired(rules));
+                let alive = records.filter(|view| !view.has_expired(rules));
                 (
-                    alive.filter_map(|record| copy(record, rules)).collect(),
+                    alive.filter_map(|view| copy(view, rules)).collect(),
                     next.filter(|next| *next < end),
                 )
             });
@@ -157,8 +158,8 @@ impl Inner {
     /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
     pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.read(|state, now| {
-            let record = state.known(peer, now)?;
-            Some(record.offers(state.rules(now)))
+            let view = state.known(peer, now)?;
+            Some(view.offers(state.rules(now)))
         })
     }
 
@@ -178,7 +179,7 @@ impl Inner {
         let mut met: Vec<(PeerId, Multiaddr)> = self.read(|state, now| {
             let rules = state.rules(now);
             let met = state.table.sample(FEELER_SAMPLE, &mut random).into_iter();
-            met.filter_map(|record| Some((record.id, record.feeler(rules)?)))
+            met.filter_map(|view| Some((view.id(), view.feeler(rules)?)))
                 .collect()
         });
         met.sort_by_cached_key(|_| random());

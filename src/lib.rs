@@ -130,6 +130,7 @@ mod bootstrap;
 mod budget;
 mod claims;
 mod clock;
+mod compact;
 mod config;
 mod crowd;
 mod datastore;
@@ -155,6 +156,7 @@ mod signed;
 mod state;
 mod store;
 mod table;
+mod view;
 
 pub use address::{AddressInfo, Source, Sources, Standing};
 pub use behaviour::{Handler, PeerStoreBehaviour};

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 
-use crate::group::{Reach, Site};
+use crate::{
+    group::{Reach, Site},
+    network::Scope,
+};
 
 /// All connections: bounded by the swarm's own limits, not by the store's.
 #[derive(Debug, Default)]
@@ -23,6 +26,7 @@ struct Link {
     site: Option<Site>,
     /// `None` through a relay: that says nothing of where the peer is.
     reach: Option<Reach>,
+    scope: Scope,
 }
 
 /// What the end of a connection means for its peer.
@@ -57,6 +61,7 @@ impl Links {
         }
         let site = Site::of(from);
         self.peers.entry(peer).or_default().push(Link {
+            scope: Scope::of(&address),
             address,
             dialled,
             site,
@@ -91,7 +96,7 @@ impl Links {
         let Some(link) = links.iter_mut().find(|link| link.address == *old) else {
             return false;
         };
-        link.address = new.clone();
+        (link.address, link.scope) = (new.clone(), Scope::of(new));
         links.iter().all(|link| link.address != *old)
     }
 
@@ -101,6 +106,15 @@ impl Links {
 
     pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
         self.peers.keys()
+    }
+
+    /// Through which parts of the network there are connections to the peer.
+    pub(crate) fn scopes(&self, peer: &PeerId) -> [bool; Scope::ALL.len()] {
+        let mut scopes = [false; Scope::ALL.len()];
+        for link in self.of(peer) {
+            scopes[link.scope as usize] = true;
+        }
+        scopes
     }
 
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {

@@ -30,6 +30,7 @@ pub(crate) enum Scope {
 
 impl Scope {
     const COUNT: usize = 4;
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Ip4, Self::Ip6, Self::Private, Self::Relay];
 
     pub(crate) fn of(address: &Multiaddr) -> Self {
         let mut scope = Scope::Ip4;

@@ -10,6 +10,7 @@ use crate::{
     address::{AddressInfo, with_peer},
     book::Tag,
     signed::SignedRecord,
+    view::inlined_key,
 };
 
 /// Everything that the store knows about one peer, copied at one moment.
@@ -20,7 +21,7 @@ pub struct Peer {
     pub id: PeerId,
     /// Its addresses with their history, best first, without `/p2p/<peer>` at their end.
     pub addresses: Vec<AddressInfo>,
-    /// The protocols that it speaks, in the order in which it told them.
+    /// The protocols that it speaks. Their order has no meaning.
     pub protocols: Vec<StreamProtocol>,
     /// Its public key, from the key book or from the peer id itself.
     pub public_key: Option<PublicKey>,
@@ -40,6 +41,14 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Fills in the public key that the id contains.
+    pub(crate) fn with_inlined_key(mut self) -> Self {
+        if self.public_key.is_none() {
+            self.public_key = inlined_key(&self.id);
+        }
+        self
+    }
+
     /// The addresses alone, best first, without `/p2p/<peer>` at their end.
     pub fn multiaddrs(&self) -> impl Iterator<Item = &Multiaddr> + '_ {
         self.addresses.iter().map(|info| &info.address)

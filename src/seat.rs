@@ -1,9 +1,10 @@
 //! Where a peer stands when room is needed: in which list, and in which address group of it.
 
 use crate::{
-    address::{Entry, Sources},
+    address::Sources,
+    compact::Known,
     group::{Group, Site},
-    record::{Class, Record},
+    record::{Class, Facts},
 };
 
 /// The lists from which peers are taken when room is needed. What is told apart within a class has a budget of its
@@ -77,61 +78,79 @@ pub(crate) struct Seat {
     pub(crate) group: Option<Group>,
 }
 
-impl Record {
-    /// Where the peer stands: in the group of the address that gave it its class, so that who has many addresses
-    /// does not stand in the emptiest of their groups. What a peer told of itself counts for the address from which
-    /// it came.
-    pub(crate) fn seat(&self) -> Seat {
-        let class = self.class();
-        let group = self.site_as(class).map(Site::group);
-        let (list, group) = match class {
-            Class::Hearsay if group.is_some_and(Group::is_dns) => (List::Names, group),
-            Class::Hearsay => (List::Hearsay, group),
-            Class::Inbound => (List::Inbound, group),
-            Class::SelfTold if self.source.is_none() => (List::SelfTold, group.map(Group::claimed)),
-            Class::SelfTold => (List::SelfTold, group),
-            Class::Proven => (List::Proven, group),
-            Class::Connected if self.accepted && !self.is_proven() => (List::Accepted, group),
-            Class::Connected => (List::Connected, None),
-            Class::Pinned => (List::Pinned, None),
-        };
-        Seat { list, group }
-    }
-
-    /// The site of the address that gave the peer its class.
-    pub(crate) fn site(&self) -> Option<Site> {
-        self.site_as(self.class())
-    }
-
-    fn site_as(&self, class: Class) -> Option<Site> {
-        let of = |entry: &Entry| Site::of(&entry.address);
-        let first = || self.addresses.first().and_then(of);
-        match class {
-            Class::Hearsay => first(),
-            Class::Inbound => self.source.or_else(first),
-            Class::SelfTold => self.source.or_else(|| {
-                let mut entries = self.addresses.iter();
-                let told =
-                    entries.find(|entry| entry.history.sources.intersects(Sources::SELF_TOLD));
-                told.and_then(of)
-            }),
-            Class::Proven => {
-                let proven = self.addresses.iter().filter(|entry| entry.is_dialled());
-                let last = proven.max_by_key(|entry| entry.history.success);
-                last.and_then(of)
-            }
-            Class::Connected => self.source,
-            Class::Pinned => None,
-        }
-    }
-
-    fn is_proven(&self) -> bool {
-        self.addresses.iter().any(Entry::is_dialled)
+/// What a peer is worth when room is needed.
+pub(crate) fn class<'a>(addresses: impl Iterator<Item = Known<'a>>, facts: &Facts) -> Class {
+    let sources = addresses.fold(Sources::empty(), |all, known| all | known.history.sources);
+    if sources.contains(Sources::PINNED) {
+        Class::Pinned
+    } else if facts.connected {
+        Class::Connected
+    } else if sources.contains(Sources::DIALLED) || facts.cared_for {
+        Class::Proven
+    } else if sources.intersects(Sources::SELF_TOLD) {
+        Class::SelfTold
+    } else if sources == Sources::INBOUND {
+        Class::Inbound
+    } else if sources.is_empty() && facts.speaks {
+        Class::SelfTold
+    } else {
+        Class::Hearsay
     }
 }
 
-impl Entry {
-    fn is_dialled(&self) -> bool {
-        self.history.sources.contains(Sources::DIALLED)
+/// Where a peer stands: in the group of the address that gave it its class, so that who has many addresses
+/// does not stand in the emptiest of their groups. What a peer told of itself counts for the address from which
+/// it came.
+pub(crate) fn seat<'a>(addresses: impl Iterator<Item = Known<'a>> + Clone, facts: &Facts) -> Seat {
+    let class = class(addresses.clone(), facts);
+    let group = site_as(class, addresses.clone(), facts).map(Site::group);
+    let (list, group) = match class {
+        Class::Hearsay if group.is_some_and(Group::is_dns) => (List::Names, group),
+        Class::Hearsay => (List::Hearsay, group),
+        Class::Inbound => (List::Inbound, group),
+        Class::SelfTold if facts.source.is_none() => (List::SelfTold, group.map(Group::claimed)),
+        Class::SelfTold => (List::SelfTold, group),
+        Class::Proven => (List::Proven, group),
+        Class::Connected if facts.accepted && !addresses.clone().any(is_dialled) => {
+            (List::Accepted, group)
+        }
+        Class::Connected => (List::Connected, None),
+        Class::Pinned => (List::Pinned, None),
+    };
+    Seat { list, group }
+}
+
+/// The site of the address that gave a peer its class.
+pub(crate) fn site<'a>(
+    addresses: impl Iterator<Item = Known<'a>> + Clone,
+    facts: &Facts,
+) -> Option<Site> {
+    site_as(class(addresses.clone(), facts), addresses, facts)
+}
+
+fn site_as<'a>(
+    class: Class,
+    mut addresses: impl Iterator<Item = Known<'a>>,
+    facts: &Facts,
+) -> Option<Site> {
+    let of = |known: Known<'_>| Site::of(known.address);
+    match class {
+        Class::Hearsay => addresses.next().and_then(of),
+        Class::Inbound => facts.source.or_else(|| addresses.next().and_then(of)),
+        Class::SelfTold => facts.source.or_else(|| {
+            let told = addresses.find(|known| known.history.sources.intersects(Sources::SELF_TOLD));
+            told.and_then(of)
+        }),
+        Class::Proven => {
+            let proven = addresses.filter(|known| is_dialled(*known));
+            let last = proven.max_by_key(|known| known.history.success);
+            last.and_then(of)
+        }
+        Class::Connected => facts.source,
+        Class::Pinned => None,
     }
+}
+
+fn is_dialled(known: Known<'_>) -> bool {
+    known.history.sources.contains(Sources::DIALLED)
 }

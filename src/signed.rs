@@ -256,8 +256,8 @@ impl PeerStore {
     pub fn signed_peer_record(&self, peer: &PeerId) -> Option<SignedRecord> {
         self.check_stored(peer);
         self.inner().read(|state, now| {
-            let record = state.known(peer, now)?;
-            record.signed_record(state.rules(now)).cloned()
+            let view = state.known(peer, now)?;
+            view.signed_record(state.rules(now)).cloned()
         })
     }
 
@@ -321,7 +321,7 @@ impl PeerStore {
         let inner = self.inner();
         self.check_stored(&peer);
         let held = inner.read(|state, _| {
-            let held = state.table.get(&peer)?.signed.as_deref()?;
+            let held = state.table.get(&peer)?.rare()?.signed.as_deref()?;
             Some(held.envelope.clone())
         });
         // Most peers sign anew each time; where they do not, the costly check is not repeated.
@@ -357,7 +357,7 @@ impl PeerStore {
     fn check_stored(&self, peer: &PeerId) {
         let inner = self.inner();
         let unchecked = inner.read(|state, _| {
-            let held = state.table.get(peer)?.signed.as_deref()?;
+            let held = state.table.get(peer)?.rare()?.signed.as_deref()?;
             (!held.verified).then(|| held.envelope.clone())
         });
         let Some(bytes) = unchecked else {
@@ -370,9 +370,11 @@ impl PeerStore {
             tracing::debug!(%peer, "the stored signed peer record is not sound");
         }
         inner.with(|state, _| {
-            state.table.change(peer, |record| {
-                record.checked_stored(&bytes, checked.map(|checked| checked.record));
-            })
+            if let Some(slot) = state.table.find(peer) {
+                state.table.change(slot, |record| {
+                    record.checked_stored(&bytes, checked.map(|checked| checked.record));
+                });
+            }
         });
     }
 }

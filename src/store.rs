@@ -18,9 +18,10 @@ use crate::{
     observe::{Learned, Observed, Teach},
     peer::Peer,
     persist::LoadReport,
-    record::{Latency, Record, shared},
+    record::Latency,
     refusal::Refusals,
     state::{Now, State},
+    view::View,
 };
 
 /// A handle to a peer store. Cheap to clone; every clone is the same store, usable from any thread.
@@ -132,10 +133,11 @@ impl PeerStore {
 
     /// Everything that is known about a peer, from all books at once; `None` for one that is not known.
     pub fn get(&self, peer: &PeerId) -> Option<Peer> {
-        self.inner().read(|state, now| {
-            let record = state.known(peer, now)?;
-            Some(record.view(state.rules(now)))
-        })
+        let peer = self.inner().read(|state, now| {
+            let view = state.known(peer, now)?;
+            Some(view.peer(state.rules(now)))
+        });
+        peer.map(Peer::with_inlined_key)
     }
 
     /// Whether anything is known about a peer.
@@ -167,7 +169,7 @@ impl PeerStore {
     pub fn peer_ids(&self) -> Vec<PeerId> {
         let mut ids = Vec::new();
         self.inner().walk(
-            |record, _| Some(record.id),
+            |view, _| Some(view.id()),
             |id| {
                 ids.push(id);
                 ControlFlow::Continue(())
@@ -195,8 +197,8 @@ impl PeerStore {
     pub fn for_each<B>(&self, mut visit: impl FnMut(&Peer) -> ControlFlow<B>) -> Option<B> {
         let mut broken = None;
         self.inner().walk(
-            |record, rules| Some(record.view(rules)),
-            |peer| match visit(&peer) {
+            |view, rules| Some(view.peer(rules)),
+            |peer| match visit(&peer.with_inlined_key()) {
                 ControlFlow::Continue(()) => ControlFlow::Continue(()),
                 ControlFlow::Break(value) => {
                     broken = Some(value);
@@ -211,8 +213,9 @@ impl PeerStore {
     pub fn filter(&self, mut predicate: impl FnMut(&Peer) -> bool) -> Vec<Peer> {
         let mut found = Vec::new();
         self.inner().walk(
-            |record, rules| Some(record.view(rules)),
+            |view, rules| Some(view.peer(rules)),
             |peer| {
+                let peer = peer.with_inlined_key();
                 if predicate(&peer) {
                     found.push(peer);
                 }
@@ -222,22 +225,24 @@ impl PeerStore {
         found
     }
 
-    /// The peers that speak a protocol. Nothing else is copied.
+    /// The peers that speak a protocol. What that costs depends on how many they are, not on how many are known.
     pub fn peers_supporting(&self, protocol: &str) -> Vec<PeerId> {
-        let mut found = Vec::new();
-        self.inner().walk(
-            |record, _| {
-                let speaks = record
-                    .protocols
-                    .iter()
-                    .any(|known| known.as_ref() == protocol);
-                speaks.then_some(record.id)
-            },
-            |id| {
-                found.push(id);
-                ControlFlow::Continue(())
-            },
-        );
+        let inner = self.inner();
+        let mut slots = inner.read(|state, _| state.table.speakers(protocol));
+        let mut found = Vec::with_capacity(slots.len());
+        // A peer keeps its slot while it is stored: who speaks the protocol all the time is met, and nobody twice.
+        slots.sort_unstable();
+        for page in slots.chunks(PAGE) {
+            inner.read(|state, now| {
+                let rules = state.rules(now);
+                let met = page.iter().filter_map(|slot| state.table.view(*slot));
+                let speaks = |view: &View<'_>| {
+                    let mut names = view.protocols().iter();
+                    names.any(|name| name.as_ref() == protocol) && !view.has_expired(rules)
+                };
+                found.extend(met.filter(speaks).map(|view| view.id()));
+            });
+        }
         found
     }
 
@@ -272,7 +277,7 @@ impl PeerStore {
         let inner = self.inner();
         let mut candidates = Vec::new();
         inner.walk(
-            |record, rules| record.candidate(rules),
+            |view, rules| view.candidate(rules),
             |candidate| {
                 candidates.push(candidate);
                 ControlFlow::Continue(())
@@ -337,8 +342,8 @@ impl PeerStore {
     pub fn watch(&self, peer: PeerId) -> Subscription {
         let store = Arc::downgrade(self.inner());
         self.inner().with(|state, now| {
-            let record = state.known(&peer, now);
-            let backlog = record.map(|record| backlog(record, state, now));
+            let view = state.known(&peer, now);
+            let backlog = view.map(|view| backlog(view, state, now));
             let capacity = state.config.event_capacity().get();
             state
                 .bus
@@ -460,10 +465,10 @@ impl Drop for Shared {
 }
 
 /// What is known of a peer, as events.
-fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
-    let (peer, cause) = (record.id, Cause::Datastore);
+fn backlog(view: View<'_>, state: &State, now: Now) -> Vec<Event> {
+    let (peer, cause) = (view.id(), Cause::Datastore);
     let mut events = vec![Event::PeerAdded { peer }];
-    let addresses = shared(record.multiaddrs(state.rules(now)));
+    let addresses: Arc<[_]> = view.multiaddrs(state.rules(now)).into();
     if !addresses.is_empty() {
         events.push(Event::AddressesChanged {
             peer,
@@ -471,27 +476,31 @@ fn backlog(record: &Record, state: &State, now: Now) -> Vec<Event> {
             cause,
         });
     }
-    if !record.protocols.is_empty() {
-        let protocols = shared(record.protocols.clone());
+    if let Some(protocols) = view.shared_protocols().cloned() {
         events.push(Event::ProtocolsChanged {
             peer,
             protocols,
             cause,
         });
     }
-    if record.public_key.is_some() {
+    if view.rare().is_some_and(|rare| rare.public_key.is_some()) {
         events.push(Event::PublicKeyKnown { peer, known: true });
     }
-    events.extend(record.metadata.keys().map(|key| Event::MetadataChanged {
-        peer,
-        key: key.as_str().into(),
-    }));
-    let tags = record.tags.view(now.wall);
+    events.extend(
+        view.metadata()
+            .into_keys()
+            .map(|key| Event::MetadataChanged {
+                peer,
+                key: key.into(),
+            }),
+    );
+    let tags = view.rare().map(|rare| rare.tags.view(now.wall));
+    let tags = tags.unwrap_or_default();
     if !tags.is_empty() {
         let tags = Arc::new(tags);
         events.push(Event::TagsChanged { peer, tags, cause });
     }
-    if let Some(latency) = record.latency.map(Latency::mean) {
+    if let Some(latency) = view.latency().map(Latency::mean) {
         events.push(Event::LatencyChanged { peer, latency });
     }
     events

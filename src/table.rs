@@ -1,17 +1,25 @@
 //! All records: found by peer id, walked in pages, and sorted into classes so that room is made in constant
 //! time.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+};
 
 use hashbrown::HashTable;
 use libp2p_identity::PeerId;
 
 use crate::{
+    address::Entry,
+    clock::Timestamp,
+    compact::{Has, Head, Lists, Packed, Texts, id_bytes},
     crowd::{Crowd, Place, pick},
-    group::Group,
-    record::{Class, Record},
-    schedule::Due,
-    seat::{List, Seat},
+    group::{Group, Site},
+    links::Links,
+    record::{Class, Rare, Record},
+    schedule::{Due, Schedule},
+    seat::{List, Seat, site},
+    view::View,
 };
 
 /// How many members of the most crowded groups are compared when one of them must go.
@@ -20,124 +28,478 @@ const SAMPLE: usize = 8;
 /// How many slots are tried to find a random member of a list that holds a good part of all.
 const TRIES: usize = 64;
 
+/// The index is in so many parts: each grows by itself, so that no growth takes long.
+const SHARDS: usize = 512;
+
+/// Rows in one block: the table grows by such blocks, and moves none.
+const BLOCK: usize = 256;
+
 /// The records of a store.
 ///
 /// ```text
-/// index:   hash of the peer id ──► slot
-/// slots:   [ record | free | record | … ]      a slot keeps its number while its record lives
-/// lists:   hearsay { group: [slot, slot, …] }  inbound {…}  …  pinned {…}
+/// index:    hash of the peer id ──► slot
+/// rows:     [ compact record, place in its list, due, place in the schedule | free | … ]
+///           a slot keeps its number while its record lives
+/// rare:     slot ──► what few peers have
+/// shared:   lists of protocols, texts
+/// lists:    hearsay { group: [slot, slot, …] }  inbound {…}  …  pinned {…}
+/// schedule: moment ──► [slot, slot, …]
 /// ```
 ///
 /// Peer ids are chosen by strangers, so the hash is keyed with a secret of this process.
 #[derive(Debug)]
 pub(crate) struct Table {
-    index: HashTable<u32>,
-    slots: Vec<Option<Box<Row>>>,
+    index: Box<[HashTable<u32>]>,
+    rows: Vec<Box<[Row]>>,
+    /// Rows that were ever used.
+    used: usize,
     free: Vec<u32>,
+    rare: BTreeMap<u32, Box<Rare>>,
+    shared: Shared,
     lists: [Crowd; List::ALL.len()],
+    schedule: Schedule,
     hasher: RandomState,
     /// Counts the random choices: hashed, it is a sequence that a stranger cannot foresee.
     choices: u64,
+    /// Where a record is packed before it gets its place.
+    scratch: Vec<u8>,
 }
 
+/// What many records have alike.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) lists: Lists,
+    pub(crate) texts: Texts,
+}
+
+/// One record, 32 bytes and what its compact form takes.
 #[derive(Debug)]
 struct Row {
-    record: Record,
-    seat: Seat,
+    packed: Packed,
     /// Where the slot stands in its list.
     place: Place,
-    /// Where the record stands in the schedule.
-    scheduled: Option<Due>,
+    /// Where it stands in the schedule: [`Due::NEVER`] when it does not.
+    due: Due,
+    due_place: u32,
+}
+
+const _: () = assert!(size_of::<Row>() == 32);
+
+impl Row {
+    fn vacant() -> Self {
+        Self {
+            packed: Packed::default(),
+            place: Place::default(),
+            due: Due::NEVER,
+            due_place: 0,
+        }
+    }
 }
 
 impl Default for Table {
     fn default() -> Self {
         Self {
-            index: HashTable::new(),
-            slots: Vec::new(),
+            index: (0..SHARDS).map(|_| HashTable::new()).collect(),
+            rows: Vec::new(),
+            used: 0,
             free: Vec::new(),
+            rare: BTreeMap::new(),
+            shared: Shared::default(),
             lists: Default::default(),
+            schedule: Schedule::default(),
             hasher: RandomState::new(),
             choices: 0,
+            scratch: Vec::new(),
         }
     }
 }
 
 impl Table {
     pub(crate) fn len(&self) -> usize {
-        self.index.len()
+        self.used - self.free.len()
     }
 
-    pub(crate) fn get(&self, id: &PeerId) -> Option<&Record> {
-        let row = self.slots.get(self.slot(id)? as usize)?.as_ref()?;
-        Some(&row.record)
+    // --- finding and reading -------------------------------------------------------------------------------
+
+    /// The slot of a peer: the same for as long as it is stored.
+    pub(crate) fn find(&self, id: &PeerId) -> Option<u32> {
+        let mut bytes = [0; 66];
+        let len = id_bytes(id, &mut bytes);
+        self.find_bytes(&bytes[..len])
+    }
+
+    fn find_bytes(&self, id: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(id);
+        let is_it = |slot: &u32| {
+            self.packed(*slot)
+                .is_some_and(|packed| packed.id_bytes() == id)
+        };
+        self.index[shard(hash)].find(hash, is_it).copied()
     }
 
     pub(crate) fn contains(&self, id: &PeerId) -> bool {
-        self.slot(id).is_some()
+        self.find(id).is_some()
     }
 
-    /// Changes a record and sorts it into its list and group again. `None` when there is no such peer.
+    pub(crate) fn get(&self, id: &PeerId) -> Option<View<'_>> {
+        self.view(self.find(id)?)
+    }
+
+    /// The record in a slot.
+    pub(crate) fn view(&self, slot: u32) -> Option<View<'_>> {
+        let packed = self.packed(slot)?;
+        View::new(packed, self.rare_of(slot, packed), &self.shared)
+    }
+
+    pub(crate) fn packed(&self, slot: u32) -> Option<&Packed> {
+        Some(&self.row(slot)?.packed)
+    }
+
+    /// For what changes without moving anything.
+    pub(crate) fn packed_mut(&mut self, slot: u32) -> Option<&mut Packed> {
+        Some(&mut self.row_mut(slot)?.packed)
+    }
+
+    pub(crate) fn rare_mut(&mut self, slot: u32) -> Option<&mut Rare> {
+        self.rare.get_mut(&slot).map(|rare| &mut **rare)
+    }
+
+    /// The slots of those who speak a protocol.
+    pub(crate) fn speakers(&self, protocol: &str) -> Vec<u32> {
+        self.shared
+            .lists
+            .speakers(protocol)
+            .flatten()
+            .copied()
+            .collect()
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn rare_of(&self, slot: u32, packed: &Packed) -> Option<&Rare> {
+        let has = packed.has().contains(Has::RARE);
+        has.then(|| self.rare.get(&slot).map(|rare| &**rare))
+            .flatten()
+    }
+
+    /// The records in the slots from `start` on, at most `slots` slots of them, and where to go on: `None` at
+    /// the end. Walking the table so, with the lock released in between, meets every peer that stays.
+    pub(crate) fn page(
+        &self,
+        start: usize,
+        slots: usize,
+    ) -> (impl Iterator<Item = View<'_>> + '_, Option<usize>) {
+        let end = start.saturating_add(slots).min(self.used);
+        let page = (start.min(end)..end).filter_map(|slot| self.view(slot as u32));
+        (page, (end < self.used).then_some(end))
+    }
+
+    /// Records in up to `n` slots chosen at random.
+    pub(crate) fn sample(&self, n: usize, mut random: impl FnMut() -> u64) -> Vec<View<'_>> {
+        let slots = self.used;
+        let chosen =
+            (0..n.min(slots)).filter_map(|_| self.view((random() as usize % slots) as u32));
+        chosen.collect()
+    }
+
+    /// How many slots there are, free ones included: a walk that began now is over there.
+    pub(crate) fn slots(&self) -> usize {
+        self.used
+    }
+
+    // --- changing ------------------------------------------------------------------------------------------
+
+    /// Changes a record and sorts it into its list and group again. `None` when there is none in the slot.
     pub(crate) fn change<R>(
         &mut self,
-        id: &PeerId,
+        slot: u32,
         change: impl FnOnce(&mut Record) -> R,
     ) -> Option<R> {
-        let slot = self.slot(id)?;
-        let row = self.slots.get_mut(slot as usize)?.as_mut()?;
-        let result = change(&mut row.record);
-        let seat = row.record.seat();
-        if seat != row.seat {
-            self.stand_up(slot);
-            self.sit_down(slot, seat);
-        }
+        let mut record = self.take_out(slot)?;
+        let result = change(&mut record);
+        self.put_back(slot, record);
+        self.seat_again(slot);
         Some(result)
     }
 
     /// Puts a new record in. The caller has made sure that the peer is not there yet.
-    pub(crate) fn insert(&mut self, record: Record) {
-        let hash = self.hasher.hash_one(record.id);
+    pub(crate) fn insert(&mut self, record: Record) -> u32 {
+        let mut bytes = [0; 66];
+        let len = id_bytes(&record.id, &mut bytes);
+        let hash = self.hasher.hash_one(&bytes[..len]);
         let seat = record.seat();
-        let row = Some(Box::new(Row {
-            record,
-            seat,
-            place: Place::default(),
-            scheduled: None,
-        }));
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = row;
-                slot
-            }
-            None => {
-                self.slots.push(row);
-                (self.slots.len() - 1) as u32
-            }
-        };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| {
-            let row = slots[*slot as usize].as_ref();
-            row.map_or(0, |row| hasher.hash_one(row.record.id))
+        let slot = self.free.pop().unwrap_or_else(|| self.new_row());
+        self.put_back(slot, record);
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.index[shard(hash)].insert_unique(hash, slot, |slot| {
+            let row = row(rows, *slot);
+            row.map_or(0, |row| hasher.hash_one(row.packed.id_bytes()))
         });
         self.sit_down(slot, seat);
+        slot
     }
 
-    pub(crate) fn remove(&mut self, id: &PeerId) -> Option<Record> {
-        let slot = self.slot(id)?;
+    /// Takes a record out for good.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let Some(packed) = self.packed(slot).filter(|packed| !packed.is_vacant()) else {
+            return;
+        };
+        let hash = self.hasher.hash_one(packed.id_bytes());
+        let (protocols, texts) = (packed.protocols(), [packed.agent(), packed.version()]);
+        self.unschedule(slot);
         self.stand_up(slot);
-        let hash = self.hasher.hash_one(id);
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == slot) {
+        if let Ok(entry) = self.index[shard(hash)].find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
+        if let Some((list, place)) = protocols {
+            self.leave_list(list, place);
+        }
+        for text in texts.into_iter().flatten() {
+            self.shared.texts.release(text);
+        }
+        self.rare.remove(&slot);
+        if let Some(row) = self.row_mut(slot) {
+            *row = Row::vacant();
+        }
         self.free.push(slot);
-        let row = self.slots[slot as usize].take()?;
-        Some(row.record)
     }
 
+    /// Notes who is connected, and from where.
+    pub(crate) fn note_links(&mut self, slot: u32, links: &Links) {
+        let Some(packed) = self.packed_mut(slot) else {
+            return;
+        };
+        let Some(id) = packed.id() else {
+            return;
+        };
+        let source = links.source(&id);
+        packed.set(Has::CONNECTED, links.count(&id) > 0);
+        packed.set(Has::ACCEPTED, links.is_accepted(&id));
+        if source.is_some() && source != packed.source() {
+            self.change(slot, |record| record.source = source);
+        } else {
+            self.seat_again(slot);
+        }
+    }
+
+    /// The record of a slot as rules change it.
+    fn take_out(&mut self, slot: u32) -> Option<Record> {
+        let head = self.packed(slot)?.head()?;
+        let rare = match head.rare {
+            true => self.rare.remove(&slot),
+            false => None,
+        };
+        let known = self.packed(slot)?.addresses();
+        let addresses = known.filter_map(|known| {
+            Some(Entry {
+                address: known.multiaddr()?,
+                history: known.history,
+            })
+        });
+        let Shared { lists, texts } = &self.shared;
+        let text = |number: Option<u32>| texts.get(number?).cloned();
+        Some(Record {
+            id: head.id,
+            epoch: head.epoch,
+            addresses: addresses.collect(),
+            heard: head.heard,
+            first_proven: head.first_proven,
+            protocols: head
+                .protocols
+                .and_then(|(list, _)| lists.get(list).cloned()),
+            agent: text(head.agent),
+            version: text(head.version),
+            latency: head.latency,
+            saved: head.saved,
+            connected: head.connected,
+            accepted: head.accepted,
+            source: head.source,
+            addresses_changed: head.addresses_changed,
+            protocols_changed: head.protocols_changed,
+            rare: rare.map(|rare| *rare).unwrap_or_default(),
+        })
+    }
+
+    /// Packs a record into its slot.
+    fn put_back(&mut self, slot: u32, record: Record) {
+        let before = self.packed(slot);
+        let (claims, dirty, protocols, agent, version) = match before {
+            Some(packed) if !packed.is_vacant() => (
+                packed.has().contains(Has::CLAIMS),
+                packed.dirty(),
+                packed.protocols(),
+                packed.agent(),
+                packed.version(),
+            ),
+            _ => (false, 0, None, None, None),
+        };
+        let protocols = self.relist(slot, protocols, &record);
+        let agent = self.reword(agent, record.agent.as_ref());
+        let version = self.reword(version, record.version.as_ref());
+        let rare = !record.rare.is_none();
+        let head = Head {
+            id: record.id,
+            epoch: record.epoch,
+            heard: record.heard,
+            addresses_changed: record.addresses_changed,
+            protocols_changed: record.protocols_changed,
+            saved: record.saved,
+            connected: record.connected,
+            accepted: record.accepted,
+            claims,
+            rare,
+            dirty,
+            protocols,
+            agent,
+            version,
+            first_proven: record.first_proven,
+            latency: record.latency,
+            source: record.source,
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(row) = self.row_mut(slot) {
+            row.packed.pack(&head, record.known(), &mut scratch);
+        }
+        self.scratch = scratch;
+        if rare {
+            self.rare.insert(slot, Box::new(record.rare));
+        }
+    }
+
+    /// Moves a slot from one list of protocols to another, if they differ.
+    fn relist(
+        &mut self,
+        slot: u32,
+        before: Option<(u32, u32)>,
+        record: &Record,
+    ) -> Option<(u32, u32)> {
+        if let (Some((list, _)), Some(names)) = (before, &record.protocols)
+            && let Some(kept) = self.shared.lists.get(list)
+            && std::sync::Arc::ptr_eq(kept, names)
+        {
+            return before;
+        }
+        if let Some((list, place)) = before {
+            self.leave_list(list, place);
+        }
+        let names = record.protocols.as_ref()?;
+        Some(self.shared.lists.join(names, slot))
+    }
+
+    fn leave_list(&mut self, list: u32, place: u32) {
+        if let Some(moved) = self.shared.lists.leave(list, place)
+            && let Some(packed) = self.packed_mut(moved)
+        {
+            packed.set_protocols_place(place);
+        }
+    }
+
+    /// Exchanges one text for another, if they differ.
+    fn reword(&mut self, before: Option<u32>, now: Option<&std::sync::Arc<[u8]>>) -> Option<u32> {
+        let texts = &mut self.shared.texts;
+        if let (Some(number), Some(now)) = (before, now)
+            && texts.get(number) == Some(now)
+        {
+            return before;
+        }
+        let number = now.map(|now| texts.take(now));
+        if let Some(before) = before {
+            texts.release(before);
+        }
+        number
+    }
+
+    // --- rows ----------------------------------------------------------------------------------------------
+
+    fn row(&self, slot: u32) -> Option<&Row> {
+        row(&self.rows, slot)
+    }
+
+    fn row_mut(&mut self, slot: u32) -> Option<&mut Row> {
+        let (block, at) = (slot as usize / BLOCK, slot as usize % BLOCK);
+        self.rows.get_mut(block)?.get_mut(at)
+    }
+
+    fn new_row(&mut self) -> u32 {
+        if self.used == self.rows.len() * BLOCK {
+            self.rows.push((0..BLOCK).map(|_| Row::vacant()).collect());
+        }
+        self.used += 1;
+        (self.used - 1) as u32
+    }
+}
+
+fn row(rows: &[Box<[Row]>], slot: u32) -> Option<&Row> {
+    let (block, at) = (slot as usize / BLOCK, slot as usize % BLOCK);
+    rows.get(block)?.get(at)
+}
+
+fn shard(hash: u64) -> usize {
+    // Other bits than those by which a table of hashbrown chooses.
+    (hash >> 40) as usize % SHARDS
+}
+
+/// When records are looked at again.
+impl Table {
+    /// When the next record is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.schedule.next()
+    }
+
+    /// When a record is due.
+    pub(crate) fn due(&self, slot: u32) -> Due {
+        self.row(slot).map_or(Due::NEVER, |row| row.due)
+    }
+
+    /// Takes a record out of the schedule that is due.
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
+        let slot = self.schedule.pop(now)?;
+        if let Some(row) = self.row_mut(slot) {
+            row.due = Due::NEVER;
+        }
+        Some(slot)
+    }
+
+    /// Puts a record into the schedule, unless it stands there no later than that.
+    pub(crate) fn schedule(&mut self, slot: u32, due: Due) {
+        if self.due(slot) <= due {
+            return;
+        }
+        self.unschedule(slot);
+        let place = self.schedule.add(due, slot);
+        if let Some(row) = self.row_mut(slot) {
+            (row.due, row.due_place) = (due, place);
+        }
+    }
+
+    fn unschedule(&mut self, slot: u32) {
+        let Some(row) = self.row_mut(slot) else {
+            return;
+        };
+        let (due, place) = (std::mem::replace(&mut row.due, Due::NEVER), row.due_place);
+        if due == Due::NEVER {
+            return;
+        }
+        if let Some(moved) = self.schedule.remove(due, place)
+            && let Some(row) = self.row_mut(moved)
+        {
+            row.due_place = place;
+        }
+    }
+}
+
+/// Who makes room.
+impl Table {
     /// Where a record stands.
-    pub(crate) fn seat(&self, id: &PeerId) -> Option<Seat> {
-        let row = self.slots.get(self.slot(id)? as usize)?.as_ref()?;
-        Some(row.seat)
+    pub(crate) fn seat(&self, slot: u32) -> Option<Seat> {
+        let place = self.row(slot)?.place;
+        let list = place.list();
+        Some(Seat {
+            list,
+            group: self.lists[list as usize].group(place),
+        })
     }
 
     /// How many records stand in a list.
@@ -150,17 +512,6 @@ impl Table {
         self.lists[list as usize].members(group, &self.hasher).len()
     }
 
-    /// The slot of a record: the same for as long as it is stored.
-    pub(crate) fn slot_of(&self, id: &PeerId) -> Option<u32> {
-        self.slot(id)
-    }
-
-    /// The record in a slot.
-    pub(crate) fn at(&self, slot: u32) -> Option<&Record> {
-        let row = self.slots.get(slot as usize)?.as_ref()?;
-        Some(&row.record)
-    }
-
     /// The size of the most crowded group of a list.
     pub(crate) fn max_group(&self, list: List) -> usize {
         self.lists[list as usize].max_size()
@@ -168,7 +519,7 @@ impl Table {
 
     /// The peer that is worth least: of the first of these lists that has members, or of the most crowded one when
     /// several are equal.
-    pub(crate) fn least_valuable(&mut self, order: &[&[List]]) -> Option<(Class, PeerId)> {
+    pub(crate) fn least_valuable(&mut self, order: &[&[List]]) -> Option<(Class, u32)> {
         let list = order.iter().find_map(|equals| {
             let filled = equals.iter().filter(|list| self.count(**list) > 0);
             filled.max_by_key(|list| self.max_group(**list)).copied()
@@ -178,24 +529,27 @@ impl Table {
 
     /// Of a random few in the most crowded groups of a list: one of those that share most with each other, and among
     /// them the one that was heard of longest ago.
-    pub(crate) fn worst_of(&mut self, list: List) -> Option<PeerId> {
-        let mut sample = Vec::with_capacity(SAMPLE);
+    pub(crate) fn worst_of(&mut self, list: List) -> Option<u32> {
+        let mut sample = [0; SAMPLE];
+        let mut met = 0;
         for _ in 0..SAMPLE.min(self.count(list)) {
             let (choices, hasher) = (&mut self.choices, &self.hasher);
             let chosen = self.lists[list as usize].crowded(|| next_choice(choices, hasher));
-            sample.extend(chosen);
+            if let Some(slot) = chosen.filter(|slot| !sample[..met].contains(slot)) {
+                sample[met] = slot;
+                met += 1;
+            }
         }
-        sample.sort_unstable();
-        sample.dedup();
-        let sample = sample
-            .into_iter()
-            .filter_map(|slot| Some(&self.slots[slot as usize].as_ref()?.record));
-        let sample: Vec<_> = sample.map(|record| (record.site(), record)).collect();
-        let neighbours = |site| sample.iter().filter(|(other, _)| *other == site).count();
-        let worst = sample.iter().max_by_key(|(site, record)| {
-            (neighbours(*site), std::cmp::Reverse(record.last_heard()))
-        });
-        worst.map(|(_, record)| record.id)
+        let mut sites: [Option<(u32, Option<Site>, Timestamp)>; SAMPLE] = [None; SAMPLE];
+        for (place, slot) in sites.iter_mut().zip(&sample[..met]) {
+            let view = self.view(*slot);
+            *place = view.map(|view| (*slot, site(view.known(), &view.facts()), view.last_heard()));
+        }
+        let met = || sites.iter().flatten();
+        let neighbours = |site: Option<Site>| met().filter(|(_, other, _)| *other == site).count();
+        let worst =
+            met().max_by_key(|(_, site, heard)| (neighbours(*site), std::cmp::Reverse(*heard)));
+        worst.map(|(slot, ..)| *slot)
     }
 
     /// A random member of a list and group, other than `spared`.
@@ -203,113 +557,61 @@ impl Table {
         &mut self,
         list: List,
         group: Group,
-        spared: Option<PeerId>,
-    ) -> Option<PeerId> {
+        spared: Option<u32>,
+    ) -> Option<u32> {
         for _ in 0..SAMPLE {
             let random = next_choice(&mut self.choices, &self.hasher);
             let members = self.lists[list as usize].members(group, &self.hasher);
-            let row = self.slots[pick(members, random)? as usize].as_ref()?;
-            if Some(row.record.id) != spared {
-                return Some(row.record.id);
+            let slot = pick(members, random)?;
+            if Some(slot) != spared {
+                return Some(slot);
             }
         }
         None
     }
 
     /// A random member of lists that hold a good part of all records, other than `spared`.
-    pub(crate) fn random_in(&mut self, lists: &[List], spared: Option<PeerId>) -> Option<PeerId> {
+    pub(crate) fn random_in(&mut self, lists: &[List], spared: Option<u32>) -> Option<u32> {
         for _ in 0..TRIES {
             let random = next_choice(&mut self.choices, &self.hasher);
-            let slot = random.checked_rem(self.slots.len() as u64)?;
-            if let Some(row) = &self.slots[slot as usize]
-                && lists.contains(&row.seat.list)
-                && Some(row.record.id) != spared
+            let slot = random.checked_rem(self.used as u64)? as u32;
+            if let Some(row) = self.row(slot)
+                && !row.packed.is_vacant()
+                && lists.contains(&row.place.list())
+                && Some(slot) != spared
             {
-                return Some(row.record.id);
+                return Some(slot);
             }
         }
         let list = *lists.iter().max_by_key(|list| self.count(**list))?;
         self.worst_of(list).filter(|worst| Some(*worst) != spared)
     }
 
-    /// The records in the slots from `start` on, at most `slots` slots of them, and where to go on: `None` at
-    /// the end. Walking the table so, with the lock released in between, meets every peer that stays.
-    pub(crate) fn page(
-        &self,
-        start: usize,
-        slots: usize,
-    ) -> (impl Iterator<Item = &Record> + '_, Option<usize>) {
-        let end = start.saturating_add(slots).min(self.slots.len());
-        let page = self.slots[start.min(end)..end]
-            .iter()
-            .filter_map(|row| row.as_ref().map(|row| &row.record));
-        (page, (end < self.slots.len()).then_some(end))
-    }
-
-    /// Records in up to `n` slots chosen at random.
-    pub(crate) fn sample(&self, n: usize, mut random: impl FnMut() -> u64) -> Vec<&Record> {
-        let slots = self.slots.len();
-        let chosen = (0..n.min(slots)).filter_map(|_| {
-            let row = self.slots[random() as usize % slots].as_ref()?;
-            Some(&row.record)
-        });
-        chosen.collect()
-    }
-
-    /// The slot of a record that is not in the schedule yet, or later than `due`, and where it stood there; from now
-    /// on it counts as being there at `due`.
-    pub(crate) fn schedule(&mut self, id: &PeerId, due: Due) -> Option<(u32, Option<Due>)> {
-        let slot = self.slot(id)?;
-        let row = self.slots[slot as usize].as_mut()?;
-        if row.scheduled.is_some_and(|before| before <= due) {
-            return None;
+    /// Sorts a record anew that may have changed its seat.
+    fn seat_again(&mut self, slot: u32) {
+        let seat = self.view(slot).map(|view| view.seat());
+        if let Some(seat) = seat
+            && Some(seat) != self.seat(slot)
+        {
+            self.stand_up(slot);
+            self.sit_down(slot, seat);
         }
-        Some((slot, row.scheduled.replace(due)))
-    }
-
-    /// Where a record stands in the schedule.
-    pub(crate) fn scheduled(&self, id: &PeerId) -> Option<(u32, Due)> {
-        let slot = self.slot(id)?;
-        let row = self.slots[slot as usize].as_ref()?;
-        Some((slot, row.scheduled?))
-    }
-
-    /// A slot came out of the schedule.
-    pub(crate) fn unschedule(&mut self, slot: u32) -> Option<PeerId> {
-        let row = self.slots.get_mut(slot as usize)?.as_mut()?;
-        row.scheduled = None;
-        Some(row.record.id)
-    }
-
-    /// How many slots there are, free ones included: a walk that began now is over there.
-    pub(crate) fn slots(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn slot(&self, id: &PeerId) -> Option<u32> {
-        let hash = self.hasher.hash_one(id);
-        let found = self.index.find(hash, |slot| {
-            let row = self.slots[*slot as usize].as_ref();
-            row.is_some_and(|row| row.record.id == *id)
-        });
-        found.copied()
     }
 
     fn sit_down(&mut self, slot: u32, seat: Seat) {
-        if let Some(row) = &mut self.slots[slot as usize] {
-            row.seat = seat;
-            row.place = self.lists[seat.list as usize].join(slot, seat.group, &self.hasher);
+        let place = self.lists[seat.list as usize].join(slot, seat.group, &self.hasher);
+        if let Some(row) = self.row_mut(slot) {
+            row.place = place.in_list(seat.list);
         }
     }
 
     fn stand_up(&mut self, slot: u32) {
-        let Some(row) = &self.slots[slot as usize] else {
+        let Some(place) = self.row(slot).map(|row| row.place) else {
             return;
         };
-        let place = row.place;
-        let moved = self.lists[row.seat.list as usize].leave(place, &self.hasher);
+        let moved = self.lists[place.list() as usize].leave(place, &self.hasher);
         if let Some(moved) = moved
-            && let Some(row) = &mut self.slots[moved as usize]
+            && let Some(row) = self.row_mut(moved)
         {
             row.place = place;
         }
@@ -324,7 +626,7 @@ fn next_choice(choices: &mut u64, hasher: &RandomState) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::record::Books;
 
     fn filled(n: usize) -> (Table, Vec<PeerId>) {
         let mut table = Table::default();
@@ -335,28 +637,35 @@ mod tests {
         (table, ids)
     }
 
+    fn slot(table: &Table, id: &PeerId) -> u32 {
+        table.find(id).expect("it is there")
+    }
+
     #[test]
     fn a_record_is_found_until_it_is_removed_and_its_slot_is_used_again() {
-        let (mut table, ids) = filled(100);
-        for id in &ids[..50] {
-            assert_eq!(table.remove(id).map(|record| record.id), Some(*id));
+        let (mut table, ids) = filled(1_000);
+        for id in &ids[..500] {
+            table.remove(slot(&table, id));
             assert!(table.get(id).is_none());
-            assert!(table.remove(id).is_none());
         }
-        assert!(ids[50..].iter().all(|id| table.get(id).is_some()));
-        for id in &ids[..50] {
+        assert!(
+            ids[500..]
+                .iter()
+                .all(|id| table.get(id).is_some_and(|view| view.id() == *id))
+        );
+        for id in &ids[..500] {
             table.insert(Record::new(*id, Timestamp::default()));
         }
-        assert_eq!((table.len(), table.slots.len()), (100, 100));
+        assert_eq!((table.len(), table.slots()), (1_000, 1_000));
     }
 
     #[test]
     fn a_walk_in_pages_meets_every_record_once() {
-        let (table, mut ids) = filled(100);
+        let (table, mut ids) = filled(1_000);
         let (mut met, mut at) = (Vec::new(), Some(0));
         while let Some(start) = at {
             let (page, next) = table.page(start, 7);
-            met.extend(page.map(|record| record.id));
+            met.extend(page.map(|record| record.id()));
             at = next;
         }
         met.sort();
@@ -367,21 +676,31 @@ mod tests {
     #[test]
     fn room_is_made_in_the_lowest_class_that_has_members() {
         let (mut table, ids) = filled(10);
-        for id in &ids[1..] {
-            table.change(id, |record| record.connected = true);
+        let slots: Vec<u32> = ids.iter().map(|id| slot(&table, id)).collect();
+        for slot in &slots[1..] {
+            table.change(*slot, |record| record.connected = true);
         }
         let order = List::ORDER;
         let least = table.least_valuable(order);
-        assert_eq!(least, Some((Class::Hearsay, ids[0])));
-        table.remove(&ids[0]);
+        assert_eq!(least, Some((Class::Hearsay, slots[0])));
+        table.remove(slots[0]);
         assert_eq!(
             table.least_valuable(order).map(|(class, _)| class),
             Some(Class::Connected)
         );
-        for id in &ids[1..] {
-            table.change(id, |record| record.connected = false);
-            table.remove(id);
+        for slot in &slots[1..] {
+            table.change(*slot, |record| record.connected = false);
+            table.remove(*slot);
         }
         assert_eq!(table.least_valuable(order), None);
+    }
+
+    #[test]
+    fn what_was_saved_stands_in_the_compact_form() {
+        let (mut table, ids) = filled(1);
+        let slot = slot(&table, &ids[0]);
+        let books = Books::ADDRESSES | Books::METADATA;
+        table.change(slot, |record| record.saved = books);
+        assert_eq!(table.view(slot).map(|view| view.saved()), Some(books));
     }
 }

@@ -71,8 +71,8 @@ impl<'a> AddressBook<'a> {
     /// known at all.
     pub fn get(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.store.read(|state, now| {
-            let record = state.known(peer, now)?;
-            Some(record.multiaddrs(state.rules(now)))
+            let view = state.known(peer, now)?;
+            Some(view.multiaddrs(state.rules(now)))
         })
     }
 
@@ -80,8 +80,8 @@ impl<'a> AddressBook<'a> {
     /// at all.
     pub fn infos(&self, peer: &PeerId) -> Option<Vec<AddressInfo>> {
         self.store.read(|state, now| {
-            let record = state.known(peer, now)?;
-            Some(record.infos(state.rules(now)))
+            let view = state.known(peer, now)?;
+            Some(view.infos(state.rules(now)))
         })
     }
 

@@ -3,11 +3,7 @@
 use libp2p_identity::{PeerId, PublicKey};
 
 use crate::{
-    event::Cause,
-    inner::Inner,
-    record::{Record, inlined_key},
-    refusal::Refused,
-    state::By,
+    event::Cause, inner::Inner, record::Record, refusal::Refused, state::By, view::inlined_key,
 };
 
 /// The public keys of peers, by [`PeerStore::keys`](crate::PeerStore::keys).

@@ -40,13 +40,13 @@ impl<'a> MetadataBook<'a> {
     /// All values of a peer. `None` when the peer is not known at all.
     pub fn get(&self, peer: &PeerId) -> Option<BTreeMap<String, Vec<u8>>> {
         self.store
-            .read(|state, now| Some(state.known(peer, now)?.metadata.clone()))
+            .read(|state, now| Some(state.known(peer, now)?.metadata()))
     }
 
     /// One value of a peer.
     pub fn get_value(&self, peer: &PeerId, key: &str) -> Option<Vec<u8>> {
         self.store
-            .read(|state, now| state.known(peer, now)?.metadata.get(key).cloned())
+            .read(|state, now| Some(state.known(peer, now)?.metadata_value(key)?.to_vec()))
     }
 
     /// Deletes one value. Returns whether there was one. The peer stays known.

@@ -69,10 +69,11 @@ impl<'a> ProtocolBook<'a> {
         })
     }
 
-    /// The protocols of a peer, in the order in which they were told. `None` when the peer is not known at all.
+    /// The protocols of a peer. `None` when the peer is not known at all. Their order has no meaning: it is that of whichever peer
+    /// first told just these.
     pub fn get(&self, peer: &PeerId) -> Option<Vec<StreamProtocol>> {
         self.store
-            .read(|state, now| Some(state.known(peer, now)?.protocols.clone()))
+            .read(|state, now| Some(state.known(peer, now)?.protocols().to_vec()))
     }
 
     /// Which of `protocols` the peer speaks, in the order in which they are asked for.

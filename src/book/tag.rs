@@ -81,8 +81,13 @@ impl<'a> TagBook<'a> {
 
     /// The tags of a peer. `None` when the peer is not known at all.
     pub fn get(&self, peer: &PeerId) -> Option<BTreeMap<String, Tag>> {
-        self.store
-            .read(|state, now| Some(state.known(peer, now)?.tags.view(now.wall)))
+        self.store.read(|state, now| {
+            let rare = state.known(peer, now)?.rare();
+            Some(
+                rare.map(|rare| rare.tags.view(now.wall))
+                    .unwrap_or_default(),
+            )
+        })
     }
 
     /// The value of one tag of a peer.

@@ -114,7 +114,7 @@ impl<B: NetworkBehaviour> Observed<B> {
         if self.pass_dial_addresses || told.is_empty() {
             return told;
         }
-        let max_len = self.store.inner().config().max_address_len().get();
+        let max_len = self.store.inner().config().address_len_limit();
         let told = without_given(&peer, told, given, max_len);
         let Some(offers) = self.store.inner().offers(&peer) else {
             // No opinion, but that nobody from afar makes this node dial into its own network.

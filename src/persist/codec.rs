@@ -13,11 +13,13 @@ use prost::{
 };
 
 use crate::{
-    address::{Entry, Sources},
+    address::{Entry, Sources, protocols},
     clock::Timestamp,
+    compact::Known,
     history::{Epoch, Flags, History},
-    record::{KeptTag, Latency, Record},
+    record::{KeptTag, Latency},
     signed::{RecordFormat, SignedRecord},
+    view::View,
 };
 
 /// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
@@ -140,23 +142,27 @@ struct Format {
 
 /// The value of a peer's addresses, or `None` when there is nothing to keep. What was only seen on inbound
 /// connections is not kept: it leads nowhere by the next start, and says who came to us.
-pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
+pub(crate) fn encode_addresses(view: &View<'_>) -> Option<Vec<u8>> {
     let mut value = AddressesValue::default();
-    for entry in record.addresses.iter().filter(|e| !e.is_inbound_only()) {
-        let unknown = record.foreign.as_ref().and_then(|foreign| {
+    let foreign = view.rare().and_then(|rare| rare.foreign.as_deref());
+    for known in view
+        .known()
+        .filter(|known| !known.history.is_inbound_only())
+    {
+        let unknown = foreign.and_then(|foreign| {
             let mut of = foreign.in_addresses.iter();
-            of.find(|(address, _)| *address == entry.address)
+            of.find(|(address, _)| address.as_ref() == known.address)
         });
         let unknown = unknown.map_or(&[][..], |(_, unknown)| unknown);
-        let message = encode_address(entry, record.epoch, unknown);
-        if readable_by_js(&entry.address) {
+        let message = encode_address(&known, view.epoch(), unknown);
+        if readable_by_js(known.address) {
             value.addresses.push(message);
         } else {
             value.newer_addresses.push(message);
         }
     }
     let mut unknown: &[u8] = &[];
-    if let Some(foreign) = &record.foreign {
+    if let Some(foreign) = foreign {
         for (field, message) in &foreign.unreadable {
             match *field {
                 ADDRESSES_FIELD => value.addresses.push(message.clone()),
@@ -165,7 +171,7 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
         }
         unknown = &foreign.addresses;
     }
-    if let Some(signed) = &record.signed {
+    if let Some(signed) = view.rare().and_then(|rare| rare.signed.as_deref()) {
         let message = CertifiedRecord {
             seq: signed.seq,
             envelope: signed.envelope.to_vec(),
@@ -176,17 +182,19 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
             RecordFormat::Legacy => value.legacy_record = message,
         }
     }
-    let tags = record.tags.iter();
-    value.tags = tags.map(|(name, tag)| encode_tag(name, tag)).collect();
+    if let Some(rare) = view.rare() {
+        let tags = rare.tags.iter();
+        value.tags = tags.map(|(name, tag)| encode_tag(name, tag)).collect();
+    }
     if value == AddressesValue::default() && unknown.is_empty() {
         return None;
     }
     // Alone it is nothing to keep: it would say of those who only came to us that they did.
-    value.latency = record.latency.map(Latency::as_micros);
-    value.first_proven = record.first_proven.map(|at| at.0);
+    value.latency = view.latency().map(Latency::as_micros);
+    value.first_proven = view.packed().first_proven().map(|at| at.0);
     value.format = Some(Format {
         version: FORMAT,
-        changed_at: record.addresses_changed.0,
+        changed_at: view.packed().addresses_changed().0,
     });
     Some(joined(&value, unknown))
 }
@@ -200,11 +208,11 @@ fn encode_tag(name: &str, tag: &KeptTag) -> Vec<u8> {
     joined(&message, &tag.unknown)
 }
 
-fn encode_address(entry: &Entry, epoch: Epoch, unknown: &[u8]) -> Vec<u8> {
-    let history = &entry.history;
+fn encode_address(known: &Known<'_>, epoch: Epoch, unknown: &[u8]) -> Vec<u8> {
+    let history = &known.history;
     let time = |step| epoch.time(step).map(|at| at.0);
     let message = AddressMessage {
-        multiaddr: entry.address.to_vec(),
+        multiaddr: known.address.to_vec(),
         is_certified: Some(history.sources.contains(Sources::CERTIFIED)),
         history: Some(HistoryMessage {
             sources: history.sources.bits().into(),
@@ -226,19 +234,17 @@ fn encode_address(entry: &Entry, epoch: Epoch, unknown: &[u8]) -> Vec<u8> {
 }
 
 /// The value of a peer's protocols, or `None` when there is nothing to keep.
-pub(crate) fn encode_protocols(record: &Record) -> Option<Vec<u8>> {
-    let unknown = record
-        .foreign
-        .as_ref()
-        .map_or(&[][..], |foreign| &foreign.protocols);
-    if record.protocols.is_empty() && unknown.is_empty() {
+pub(crate) fn encode_protocols(view: &View<'_>) -> Option<Vec<u8>> {
+    let foreign = view.rare().and_then(|rare| rare.foreign.as_deref());
+    let unknown = foreign.map_or(&[][..], |foreign| &foreign.protocols);
+    if view.protocols().is_empty() && unknown.is_empty() {
         return None;
     }
     let value = ProtocolsValue {
-        protocols: record.protocols.iter().map(ToString::to_string).collect(),
+        protocols: view.protocols().iter().map(ToString::to_string).collect(),
         format: Some(Format {
             version: FORMAT,
-            changed_at: record.protocols_changed.0,
+            changed_at: view.packed().protocols_changed().0,
         }),
     };
     Some(joined(&value, unknown))
@@ -257,8 +263,8 @@ fn joined(message: &impl Message, unknown: &[u8]) -> Vec<u8> {
 
 /// Whether the multiaddr 8.1.2 of js-libp2p 0.30 knows every protocol of the address. `memory` stands in its
 /// table too, but with another encoding.
-fn readable_by_js(address: &Multiaddr) -> bool {
-    address.iter().all(|protocol| {
+fn readable_by_js(address: &[u8]) -> bool {
+    protocols(address).all(|protocol| {
         matches!(
             protocol,
             Protocol::Ip4(_)

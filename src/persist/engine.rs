@@ -20,7 +20,8 @@ use crate::{
     datastore::{Batch, Datastore, DatastoreError},
     event::Event,
     inner::Inner,
-    record::{Books, Class, Record},
+    record::{Books, Class},
+    view::View,
 };
 
 /// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.
@@ -166,17 +167,27 @@ impl Engine {
             self.store.with(|state, _| {
                 let persist_hearsay = state.config.persist_hearsay();
                 for (peer, change) in page {
-                    state.table.change(peer, |record| {
-                        let b32 = key::b32(peer);
-                        if persist_hearsay || record.class() > Class::Hearsay {
-                            // What changed while it was hearsay was not written then.
-                            let late = !persist_hearsay && record.saved.is_empty();
-                            let whole = change.purge || late;
-                            encode(record, change, whole, &b32, &mut batch);
-                        } else if !record.saved.is_empty() {
-                            take_back(record, change, &b32, &mut batch);
-                        }
-                    });
+                    let Some(slot) = state.table.find(peer) else {
+                        continue;
+                    };
+                    let Some(view) = state.table.view(slot) else {
+                        continue;
+                    };
+                    let b32 = key::b32(peer);
+                    let saved = if persist_hearsay || view.class() > Class::Hearsay {
+                        // What changed while it was hearsay was not written then.
+                        let late = !persist_hearsay && view.saved().is_empty();
+                        let whole = change.purge || late;
+                        encode(&view, change, whole, &b32, &mut batch)
+                    } else if !view.saved().is_empty() {
+                        take_back(&view, change, &b32, &mut batch);
+                        Books::empty()
+                    } else {
+                        continue;
+                    };
+                    if let Some(packed) = state.table.packed_mut(slot) {
+                        packed.set_saved(saved);
+                    }
                 }
             });
         }
@@ -228,61 +239,53 @@ fn answer(waiters: Vec<Waiter>, outcome: &Result<(), Unsaved>) {
     }
 }
 
-/// Writes what changed of a peer, or the whole of it, as it is now.
-fn encode(record: &mut Record, change: &Change, whole: bool, b32: &str, batch: &mut Batch) {
+/// Writes what changed of a peer, or the whole of it, as it is now. Returns of which books something may stand in
+/// the datastore from now on: also a commit that failed may have been applied.
+fn encode(view: &View<'_>, change: &Change, whole: bool, b32: &str, batch: &mut Batch) -> Books {
     let books = if whole { Books::all() } else { change.books };
+    let mut saved = view.saved();
+    let mut write = |book: Books, key: String, value: Option<Vec<u8>>| match value {
+        Some(value) => {
+            saved.insert(book);
+            batch.put(key, value);
+        }
+        None if saved.contains(book) => batch.delete(key),
+        None => {}
+    };
     if books.contains(Books::ADDRESSES) {
-        let value = codec::encode_addresses(record);
-        write(record, Books::ADDRESSES, key::addresses(b32), value, batch);
+        let value = codec::encode_addresses(view);
+        write(Books::ADDRESSES, key::addresses(b32), value);
     }
     if books.contains(Books::PROTOCOLS) {
-        let value = codec::encode_protocols(record);
-        write(record, Books::PROTOCOLS, key::protocols(b32), value, batch);
+        let value = codec::encode_protocols(view);
+        write(Books::PROTOCOLS, key::protocols(b32), value);
     }
     if books.contains(Books::KEY) {
-        let value = record.public_key.as_deref().map(codec::encode_public_key);
-        write(record, Books::KEY, key::public_key(b32), value, batch);
+        let key = view.rare().and_then(|rare| rare.public_key.as_deref());
+        let value = key.map(codec::encode_public_key);
+        write(Books::KEY, key::public_key(b32), value);
     }
     if whole {
-        for (name, value) in &record.metadata {
-            record.saved.insert(Books::METADATA);
-            batch.put(key::metadata(b32, name), value.clone());
+        for (name, value) in view.metadata() {
+            write(Books::METADATA, key::metadata(b32, &name), Some(value));
         }
     } else {
         for name in &change.metadata {
-            let value = record.metadata.get(name).cloned();
-            write(
-                record,
-                Books::METADATA,
-                key::metadata(b32, name),
-                value,
-                batch,
-            );
+            let value = view.metadata_value(name).map(<[u8]>::to_vec);
+            write(Books::METADATA, key::metadata(b32, name), value);
         }
     }
-}
-
-fn write(record: &mut Record, book: Books, key: String, value: Option<Vec<u8>>, batch: &mut Batch) {
-    match value {
-        Some(value) => {
-            // Marked before it is written: a commit that failed may have been applied.
-            record.saved.insert(book);
-            batch.put(key, value);
-        }
-        None if record.saved.contains(book) => batch.delete(key),
-        None => {}
-    }
+    saved
 }
 
 /// Takes back what was written of a peer that is not worth it any longer.
-fn take_back(record: &mut Record, change: &mut Change, b32: &str, batch: &mut Batch) {
+fn take_back(view: &View<'_>, change: &mut Change, b32: &str, batch: &mut Batch) {
     batch.delete(key::addresses(b32));
     batch.delete(key::protocols(b32));
     batch.delete(key::public_key(b32));
-    for name in record.metadata.keys().chain(&change.metadata) {
+    for name in view.metadata().keys().chain(&change.metadata) {
         batch.delete(key::metadata(b32, name));
     }
-    record.saved = Books::empty();
     // If this commit fails, the next one takes back what may still be there.
     change.purge = true;
 }

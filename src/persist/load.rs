@@ -11,10 +11,11 @@ use super::{
     key::{self, Key},
 };
 use crate::{
-    address::bare,
+    address::{Entry, bare},
+    clock::Timestamp,
     config::Config,
     datastore::{Datastore, DatastoreError},
-    record::{Books, Class, Foreign, Record, check_metadata, check_protocols, inlined_key},
+    record::{Books, Class, Foreign, Record, check_metadata, check_protocols, is_inlined},
     refusal::Refusals,
     seat::List,
     state::{Now, State},
@@ -111,11 +112,11 @@ impl Loader {
             Key::Keys(peer) => {
                 let key = codec::decode_public_key(&value, &peer)
                     .inspect_err(|_| self.note_saved(&peer, Books::KEY))?;
-                if inlined_key(&peer).is_some() {
+                if is_inlined(&peer) {
                     self.note_saved(&peer, Books::KEY);
                 } else {
                     self.attach(peer, Books::KEY, |record| {
-                        record.public_key = Some(Box::new(key));
+                        record.rare.public_key = Some(Box::new(key));
                     });
                 }
                 Ok(())
@@ -136,10 +137,7 @@ impl Loader {
             self.note_saved(&peer, Books::ADDRESSES);
         })?;
         let config = &self.state.config;
-        let (max_len, limit) = (
-            config.max_address_len().get(),
-            config.max_addresses_per_peer().get(),
-        );
+        let (max_len, limit) = (config.address_len_limit(), config.addresses_limit());
         let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
             match bare(&peer, &entry.address, max_len) {
@@ -157,9 +155,19 @@ impl Loader {
         }
         if record.addresses.len() > limit {
             self.report.refused += record.addresses.len() - limit;
-            let mut best = record.ranked(self.state.rules(self.now));
-            best.sort_by_key(|entry| !entry.is_pinned());
-            record.addresses = best.into_iter().take(limit).cloned().collect();
+            let (rules, epoch) = (self.state.rules(self.now), record.epoch);
+            // Stable: what is equal stays in its order.
+            record.addresses.sort_by(|a, b| {
+                let worth = |entry: &Entry| {
+                    let standing = rules.standing(&entry.history, epoch);
+                    let confidence = rules.confidence(&entry.history, standing, epoch);
+                    let lives = !rules.has_expired(&entry.history, epoch);
+                    ((entry.history.is_pinned(), lives, standing), confidence)
+                };
+                let ((a, a_confidence), (b, b_confidence)) = (worth(a), worth(b));
+                b.cmp(&a).then(b_confidence.total_cmp(&a_confidence))
+            });
+            record.addresses.truncate(limit);
         }
         let mut unreadable = stored.unreadable;
         let all = unreadable.len();
@@ -169,7 +177,7 @@ impl Loader {
         self.report.unreadable_addresses += unreadable.len();
         let in_addresses = stored.in_addresses;
         if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {
-            record.foreign = Some(Box::new(Foreign {
+            record.rare.foreign = Some(Box::new(Foreign {
                 addresses: stored.unknown,
                 unreadable,
                 in_addresses,
@@ -179,18 +187,18 @@ impl Loader {
         let max_record_len = config.max_signed_record_len().get();
         match stored.signed {
             Some(signed) if signed.envelope.len() > max_record_len => self.report.refused += 1,
-            signed => record.signed = signed.map(Box::new),
+            signed => record.rare.signed = signed.map(Box::new),
         }
         self.report.refused += stored.unreadable_tags;
         for (name, tag) in stored.tags {
             // One that has expired is loaded too, so that it is collected, and taken from the datastore.
-            let fits = record.tags.load(name, tag, config);
+            let fits = record.rare.tags.load(name, tag, config);
             self.report.refused += usize::from(!fits);
         }
         record.latency = stored.latency;
         record.first_proven = stored.first_proven;
         record.addresses_changed = stored.changed_at;
-        if record.is_empty() && record.signed.is_none() {
+        if record.is_empty() && record.rare.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
             return Ok(());
         }
@@ -212,10 +220,10 @@ impl Loader {
             return Ok(());
         }
         self.attach(peer, Books::PROTOCOLS, |record| {
-            record.protocols = protocols;
+            record.put_protocols(protocols);
             record.protocols_changed = stored.changed_at;
             if !stored.unknown.is_empty() {
-                record.foreign.get_or_insert_default().protocols = stored.unknown;
+                record.rare.foreign.get_or_insert_default().protocols = stored.unknown;
             }
         });
         Ok(())
@@ -230,8 +238,8 @@ impl Loader {
         let limit = self.state.config.max_metadata_per_peer().get();
         let mut refused = false;
         self.attach(peer, Books::METADATA, |record| {
-            if record.metadata.len() < limit || record.metadata.contains_key(&name) {
-                record.metadata.insert(name, value);
+            if record.metadata_len() < limit || record.metadata_value(&name).is_some() {
+                record.put_metadata(&name, &value);
             } else {
                 refused = true;
             }
@@ -242,21 +250,21 @@ impl Loader {
     /// Adds a peer with its addresses; when the store is full, in the place of one that is worth less.
     fn take_in(&mut self, mut record: Record) {
         record.saved = Books::ADDRESSES;
-        if self.state.table.contains(&record.id) {
+        if let Some(slot) = self.state.table.find(&record.id) {
             // Another book of the peer came first.
-            self.state.table.change(&record.id.clone(), |known| {
+            self.state.table.change(slot, |known| {
                 known.epoch = record.epoch;
                 known.addresses = record.addresses;
-                known.signed = record.signed;
-                known.tags = record.tags;
+                known.rare.signed = record.rare.signed;
+                known.rare.tags = record.rare.tags;
                 known.latency = record.latency;
                 known.first_proven = record.first_proven;
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
-                if let Some(foreign) = record.foreign {
-                    let protocols = known.foreign.take().map(|known| known.protocols);
+                if let Some(foreign) = record.rare.foreign {
+                    let protocols = known.rare.foreign.take().map(|known| known.protocols);
                     let protocols = protocols.unwrap_or_default();
-                    known.foreign = Some(Box::new(Foreign {
+                    known.rare.foreign = Some(Box::new(Foreign {
                         protocols,
                         ..*foreign
                     }));
@@ -269,10 +277,10 @@ impl Loader {
                 self.leave_on_disk_unless_complete(&victim);
                 continue;
             }
-            let worth = (record.class(), record.last_heard());
+            let worth = (record.seat().list.class(), record.last_heard());
             match self.state.table.least_valuable(List::ORDER) {
-                Some((class, victim)) if self.worth(class, &victim) < worth => {
-                    self.leave_on_disk(&victim);
+                Some((class, victim)) if self.worth(class, victim) < worth => {
+                    self.leave_on_disk(victim);
                 }
                 _ => {
                     self.report.left_on_disk += 1;
@@ -285,35 +293,42 @@ impl Loader {
     }
 
     /// Takes a peer out again, for the sake of one that is worth more.
-    fn leave_on_disk(&mut self, victim: &PeerId) {
-        let Some(record) = self.state.table.remove(victim) else {
+    fn leave_on_disk(&mut self, victim: u32) {
+        let Some(saved) = self.state.table.view(victim).map(|view| view.saved()) else {
             return;
         };
+        self.state.table.remove(victim);
         // Peers are counted by their addresses: those of this one may be still to come, and it with them.
-        let has_addresses = record.saved.contains(Books::ADDRESSES);
+        let has_addresses = saved.contains(Books::ADDRESSES);
         self.report.left_on_disk += usize::from(has_addresses);
-        self.skipped |= record.saved != Books::ADDRESSES;
+        self.skipped |= saved != Books::ADDRESSES;
     }
 
     /// As [`Loader::leave_on_disk`], if the addresses of the peer have not come in the meantime.
     fn leave_on_disk_unless_complete(&mut self, victim: &PeerId) {
-        let record = self.state.table.get(victim);
-        if record.is_some_and(|record| !record.saved.contains(Books::ADDRESSES)) {
-            self.leave_on_disk(victim);
+        let Some(slot) = self.state.table.find(victim) else {
+            return;
+        };
+        let view = self.state.table.view(slot);
+        if view.is_some_and(|view| !view.saved().contains(Books::ADDRESSES)) {
+            self.leave_on_disk(slot);
         }
     }
 
     /// Adds another book to a peer; makes the peer only while there is room.
     fn attach(&mut self, peer: PeerId, book: Books, change: impl FnOnce(&mut Record)) {
-        if !self.state.table.contains(&peer) {
-            if self.again || self.is_full() {
-                self.skipped = true;
-                return;
+        let slot = match self.state.table.find(&peer) {
+            Some(slot) => slot,
+            None => {
+                if self.again || self.is_full() {
+                    self.skipped = true;
+                    return;
+                }
+                self.without_addresses.push(peer);
+                self.state.table.insert(Record::new(peer, self.now.wall))
             }
-            self.state.table.insert(Record::new(peer, self.now.wall));
-            self.without_addresses.push(peer);
-        }
-        self.state.table.change(&peer, |record| {
+        };
+        self.state.table.change(slot, |record| {
             change(record);
             record.saved |= book;
         });
@@ -321,17 +336,23 @@ impl Loader {
 
     /// Notes that something of the peer stands on disk that is not in memory.
     fn note_saved(&mut self, peer: &PeerId, book: Books) {
-        self.state
-            .table
-            .change(peer, |record| record.saved.insert(book));
+        let table = &mut self.state.table;
+        if let Some(slot) = table.find(peer)
+            && let Some(packed) = table.packed_mut(slot)
+        {
+            packed.set_saved(packed.saved() | book);
+        }
     }
 
     fn is_full(&self) -> bool {
         self.state.table.len() >= self.state.config.max_peers().get()
     }
 
-    fn worth(&self, class: Class, peer: &PeerId) -> (Class, crate::clock::Timestamp) {
-        let record = self.state.table.get(peer);
-        (class, record.map(Record::last_heard).unwrap_or_default())
+    fn worth(&self, class: Class, slot: u32) -> (Class, Timestamp) {
+        let view = self.state.table.view(slot);
+        (
+            class,
+            view.map(|view| view.last_heard()).unwrap_or_default(),
+        )
     }
 }

@@ -35,7 +35,7 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        let limit = rules.config.max_addresses_per_peer().get();
+        let limit = rules.config.addresses_limit();
         let mut newcomers = Vec::new();
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
@@ -74,7 +74,7 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        let limit = rules.config.max_addresses_per_peer().get();
+        let limit = rules.config.addresses_limit();
         // Of a list that is too long the known ones are kept first: identify tells it in an order of chance, and
         // the book must not flap between two parts of it.
         let (mut complete, mut newcomers) = (Vec::new(), Vec::new());
@@ -111,7 +111,7 @@ impl Record {
         }
         // What was dropped before is not in the list of today either: it stays dropped for as long again.
         let until = rules.now.after(rules.config.hearsay_lifetime());
-        for (address, dropped) in &mut self.dropped {
+        for (address, dropped) in &mut self.rare.dropped {
             if !complete.contains(address) {
                 *dropped = until.max(*dropped);
             }
@@ -123,8 +123,8 @@ impl Record {
             if complete.contains(&entry.address) {
                 return true;
             }
-            let proven = rules.standing(entry, epoch) == Standing::Proven;
-            if entry.is_pinned() || (keep_proven && proven) {
+            let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
+            if entry.history.is_pinned() || (keep_proven && proven) {
                 entry.history.sources.remove(source);
                 return true;
             }
@@ -162,16 +162,16 @@ impl Record {
         if !self.addresses.is_empty() {
             delta.change(Books::ADDRESSES);
         }
-        if let Some(foreign) = &mut self.foreign {
+        if let Some(foreign) = &mut self.rare.foreign {
             foreign.clear_addresses();
             delta.save |= Books::ADDRESSES;
         }
-        if self.signed.take().is_some() {
+        if self.rare.signed.take().is_some() {
             delta.save |= Books::ADDRESSES;
         }
-        self.withdrawn = None;
+        self.rare.withdrawn = None;
         self.addresses.clear();
-        self.dropped.clear();
+        self.rare.dropped.clear();
     }
 
     /// Forgets what has expired.
@@ -179,7 +179,7 @@ impl Record {
         let epoch = self.epoch;
         let before = self.addresses.len();
         self.addresses
-            .retain(|entry| !rules.has_expired(entry, epoch));
+            .retain(|entry| !rules.has_expired(&entry.history, epoch));
         if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
         }
@@ -239,7 +239,7 @@ impl Record {
             };
             let now = self.step(rules.now);
             if let Some(entry) = self.find(&address)
-                && entry.is_pinned()
+                && entry.history.is_pinned()
             {
                 entry.history.sources.remove(Sources::PINNED);
                 entry.history.sources.insert(Sources::APPLICATION);
@@ -272,7 +272,7 @@ impl Record {
     }
 
     fn dial_succeeded(&mut self, address: Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
-        self.dropped.retain(|(dropped, _)| *dropped != address);
+        self.rare.dropped.retain(|(dropped, _)| *dropped != address);
         self.first_proven.get_or_insert(rules.now);
         let now = self.step(rules.now);
         let epoch = self.epoch;
@@ -287,7 +287,7 @@ impl Record {
             self.place(entry, rules, delta);
             return;
         };
-        let standing = rules.standing(entry, epoch);
+        let standing = rules.standing(&entry.history, epoch);
         delta.outcomes.push((standing, true));
         let history = &mut entry.history;
         let before = *history;
@@ -316,9 +316,9 @@ impl Record {
         let Some(entry) = self.find(address) else {
             return;
         };
-        let standing = rules.standing(entry, epoch);
+        let standing = rules.standing(&entry.history, epoch);
         delta.outcomes.push((standing, false));
-        let blocked = rules.is_blocked(entry, epoch);
+        let blocked = rules.is_blocked(&entry.history, epoch);
         rules
             .model
             .failed(&mut entry.history, epoch, standing, wrong_peer, rules.now);
@@ -355,10 +355,10 @@ impl Record {
     }
 
     /// Others are known to be where these addresses are: what only strangers told goes.
-    pub(crate) fn displace(&mut self, is_there: impl Fn(&Multiaddr) -> bool, delta: &mut Delta) {
+    pub(crate) fn displace(&mut self, is_there: impl Fn(&[u8]) -> bool, delta: &mut Delta) {
         let before = self.addresses.len();
         self.addresses
-            .retain(|entry| !is_claim(entry.history.sources) || !is_there(&entry.address));
+            .retain(|entry| !is_claim(entry.history.sources) || !is_there(entry.address.as_ref()));
         if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
         }
@@ -425,7 +425,11 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        if self.addresses.iter().all(Entry::is_inbound_only) {
+        if self
+            .addresses
+            .iter()
+            .all(|entry| entry.history.is_inbound_only())
+        {
             self.add_addresses(
                 std::slice::from_ref(address),
                 Sources::INBOUND,
@@ -453,7 +457,7 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) -> Option<Multiaddr> {
-        match bare(&self.id, address, rules.config.max_address_len().get()) {
+        match bare(&self.id, address, rules.config.address_len_limit()) {
             Ok(address) => address,
             Err(reason) => {
                 delta.refuse(reason);
@@ -498,7 +502,7 @@ impl Record {
         let Some(entry) = self.find(address) else {
             return false;
         };
-        let proven = rules.standing(entry, epoch) == Standing::Proven;
+        let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
         if !entry.history.sources.contains(sources) {
             // A first success must survive a crash; another source of hearsay may wait.
             let weight = (Sources::DIALLED | Sources::PINNED).intersects(sources);
@@ -511,7 +515,8 @@ impl Record {
             entry.history.sources.insert(sources);
         }
         let kept = epoch.time(entry.history.last_heard).unwrap_or_default();
-        let lifetime = quality::lifetime(entry.told(), entry.history.failures, rules.config);
+        let lifetime =
+            quality::lifetime(entry.history.told(), entry.history.failures, rules.config);
         if rules.is_stale(kept, lifetime) {
             entry.history.last_heard = now;
             // It is the proof that keeps a proven one.
@@ -535,33 +540,37 @@ impl Record {
 
     /// Whether the address was dropped not long ago, and only others mention it now.
     fn is_dropped(&mut self, address: &Multiaddr, sources: Sources, rules: Rules<'_>) -> bool {
-        self.dropped.retain(|(_, until)| *until > rules.now);
+        self.rare.dropped.retain(|(_, until)| *until > rules.now);
         if Sources::HEARSAY
             .difference(Sources::APPLICATION)
             .contains(sources)
         {
-            return self.dropped.iter().any(|(dropped, _)| dropped == address);
+            return self
+                .rare
+                .dropped
+                .iter()
+                .any(|(dropped, _)| dropped == address);
         }
-        self.dropped.retain(|(dropped, _)| dropped != address);
+        self.rare.dropped.retain(|(dropped, _)| dropped != address);
         false
     }
 
     /// Notes what was taken away, so that hearsay alone does not bring it back.
     fn drop_entry(&mut self, entry: Entry, until: Timestamp, delta: &mut Delta) {
         delta.change(Books::ADDRESSES);
-        if entry.is_inbound_only() {
+        if entry.history.is_inbound_only() {
             // Nobody gossips the port of a connection.
             return;
         }
-        if self.dropped.len() >= MAX_DROPPED {
-            self.dropped.remove(0);
+        if self.rare.dropped.len() >= MAX_DROPPED {
+            self.rare.dropped.remove(0);
         }
-        self.dropped.push((entry.address, until));
+        self.rare.dropped.push((entry.address, until));
     }
 
     /// Puts a new address in, in the place of a less valuable one when there is no room.
     fn place(&mut self, entry: Entry, rules: Rules<'_>, delta: &mut Delta) {
-        if self.addresses.len() >= rules.config.max_addresses_per_peer().get() {
+        if self.addresses.len() >= rules.config.addresses_limit() {
             let Some(victim) = self.least_valuable(&entry, rules) else {
                 delta.refuse(Refused::TooManyAddresses);
                 return;
@@ -569,7 +578,7 @@ impl Record {
             self.addresses.remove(victim);
         }
         delta.changed |= Books::ADDRESSES;
-        if !entry.is_inbound_only() {
+        if !entry.history.is_inbound_only() {
             delta.save |= Books::ADDRESSES;
         }
         self.addresses.push(entry);
@@ -577,8 +586,9 @@ impl Record {
 
     /// The address that is worth less than `newcomer`, if there is one: never a pinned one, nor one in use.
     fn least_valuable(&self, newcomer: &Entry, rules: Rules<'_>) -> Option<usize> {
-        let spared =
-            |entry: &Entry| entry.is_pinned() || entry.history.flags.contains(Flags::IN_USE);
+        let spared = |entry: &Entry| {
+            entry.history.is_pinned() || entry.history.flags.contains(Flags::IN_USE)
+        };
         let (at, victim) = self
             .addresses
             .iter()
@@ -586,20 +596,20 @@ impl Record {
             .filter(|(_, entry)| !spared(entry))
             .min_by_key(|(_, entry)| {
                 (
-                    !rules.has_expired(entry, self.epoch),
-                    rules.standing(entry, self.epoch),
+                    !rules.has_expired(&entry.history, self.epoch),
+                    rules.standing(&entry.history, self.epoch),
                     entry.history.last_heard,
                 )
             })?;
-        let worth = rules.standing(victim, self.epoch);
-        let needed = rules.standing(newcomer, self.epoch);
+        let worth = rules.standing(&victim.history, self.epoch);
+        let needed = rules.standing(&newcomer.history, self.epoch);
         let heard = self
             .epoch
             .time(victim.history.last_heard)
             .unwrap_or_default();
         let lifetime = quality::lifetime(worth, victim.history.failures, rules.config);
-        let yields = newcomer.is_pinned()
-            || rules.has_expired(victim, self.epoch)
+        let yields = newcomer.history.is_pinned()
+            || rules.has_expired(&victim.history, self.epoch)
             || worth < needed
             || (worth == needed && rules.is_stale(heard, lifetime));
         yields.then_some(at)

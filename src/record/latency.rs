@@ -31,6 +31,16 @@ impl Latency {
         Some(Self { mean, told: micros })
     }
 
+    /// From the compact form.
+    pub(crate) fn restored(mean: u32, told: u32) -> Option<Self> {
+        let mean = NonZeroU32::new(mean)?;
+        Some(Self { mean, told })
+    }
+
+    pub(crate) fn told(self) -> u32 {
+        self.told
+    }
+
     pub(crate) fn mean(self) -> Duration {
         Duration::from_micros(self.mean.get().into())
     }

@@ -6,6 +6,7 @@ use libp2p_swarm::StreamProtocol;
 
 use super::{Books, Delta, Record, Rules};
 use crate::{
+    compact::same_set,
     config::Config,
     refusal::{Refusals, Refused},
 };
@@ -18,7 +19,7 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        if same_set(&self.protocols, &protocols) {
+        if same_set(self.protocols(), &protocols) {
             return;
         }
         cut_protocols(
@@ -27,8 +28,8 @@ impl Record {
             delta,
         );
         // Once more: the list may only differ in what was cut off.
-        if !same_set(&self.protocols, &protocols) {
-            self.protocols = protocols;
+        if !same_set(self.protocols(), &protocols) {
+            self.put_protocols(protocols);
             delta.change(Books::PROTOCOLS);
         }
     }
@@ -41,7 +42,7 @@ impl Record {
         delta: &mut Delta,
     ) {
         // What is nearly always the case costs nothing.
-        if self.protocols == told {
+        if self.protocols() == told {
             return;
         }
         let protocols = check_protocols(told, rules.config, &mut delta.refused);
@@ -55,37 +56,43 @@ impl Record {
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
+        let mut all = self.protocols().to_vec();
         for protocol in protocols {
-            if self.protocols.contains(&protocol) {
+            if all.contains(&protocol) {
                 continue;
             }
-            if self.protocols.len() < rules.config.max_protocols_per_peer().get() {
-                self.protocols.push(protocol);
+            if all.len() < rules.config.max_protocols_per_peer().get() {
+                all.push(protocol);
                 delta.change(Books::PROTOCOLS);
             } else {
                 delta.refuse(Refused::TooManyProtocols);
             }
         }
+        self.put_protocols(all);
     }
 
     pub(crate) fn remove_protocols(&mut self, protocols: &[StreamProtocol], delta: &mut Delta) {
-        let before = self.protocols.len();
-        self.protocols
-            .retain(|protocol| !protocols.contains(protocol));
-        if self.protocols.len() != before {
+        let mut rest = self.protocols().to_vec();
+        rest.retain(|protocol| !protocols.contains(protocol));
+        if rest.len() != self.protocols().len() {
+            self.put_protocols(rest);
             delta.change(Books::PROTOCOLS);
         }
     }
 
     pub(crate) fn clear_protocols(&mut self, delta: &mut Delta) {
-        if !self.protocols.is_empty() {
+        if self.protocols.take().is_some() {
             delta.change(Books::PROTOCOLS);
         }
-        if let Some(foreign) = &mut self.foreign {
+        if let Some(foreign) = &mut self.rare.foreign {
             foreign.protocols.clear();
             delta.save |= Books::PROTOCOLS;
         }
-        self.protocols.clear();
+    }
+
+    /// Keeps a list that is checked and without duplicates.
+    pub(crate) fn put_protocols(&mut self, protocols: Vec<StreamProtocol>) {
+        self.protocols = (!protocols.is_empty()).then(|| protocols.into());
     }
 }
 
@@ -131,16 +138,4 @@ fn cut_protocols(protocols: &mut Vec<StreamProtocol>, limit: usize, delta: &mut 
     sorted.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
     let kept: HashSet<StreamProtocol> = sorted.into_iter().take(limit).collect();
     protocols.retain(|protocol| kept.contains(protocol));
-}
-
-/// Whether two lists without duplicates hold the same. Nearly always they do, in the same order.
-fn same_set(a: &[StreamProtocol], b: &[StreamProtocol]) -> bool {
-    if a == b {
-        return true;
-    }
-    if a.len() != b.len() {
-        return false;
-    }
-    let a: HashSet<&StreamProtocol> = a.iter().collect();
-    b.iter().all(|protocol| a.contains(protocol))
 }

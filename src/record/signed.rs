@@ -78,7 +78,7 @@ impl Record {
         self.supersede(&addresses, delta);
         self.certify(&addresses, rules, delta);
         if self.has_certified() {
-            if self.signed.is_none() {
+            if self.rare.signed.is_none() {
                 delta.save |= Books::ADDRESSES;
             }
             // Peers of rust-libp2p sign anew at each exchange: that alone is not worth a commit.
@@ -87,26 +87,16 @@ impl Record {
         }
     }
 
-    /// The record that holds, while one of its addresses is there.
-    pub(crate) fn signed_record(&self, rules: Rules<'_>) -> Option<&SignedRecord> {
-        let mut addresses = self.addresses.iter();
-        let holds = addresses.any(|entry| {
-            entry.history.sources.contains(Sources::CERTIFIED)
-                && !rules.has_expired(entry, self.epoch)
-        });
-        self.signed.as_deref().filter(|_| holds)
-    }
-
     /// Whether this is the envelope that is held.
     pub(crate) fn holds(&self, envelope: &[u8]) -> bool {
-        let held = self.signed.as_deref();
+        let held = self.rare.signed.as_deref();
         held.is_some_and(|held| *held.envelope == *envelope)
     }
 
     /// The addresses changed: without any of its own, the envelope goes.
     pub(crate) fn release_signed(&mut self) {
-        if self.signed.is_some() && !self.has_certified() {
-            self.signed = None;
+        if self.rare.signed.is_some() && !self.has_certified() {
+            self.rare.signed = None;
         }
     }
 
@@ -114,15 +104,15 @@ impl Record {
     /// back by whoever still has a copy.
     pub(crate) fn withdraw_signed(&mut self, rules: Rules<'_>) {
         if !self.has_certified()
-            && let Some(signed) = self.signed.take()
+            && let Some(signed) = self.rare.signed.take()
         {
-            self.withdrawn = Some(fingerprint(&signed, rules));
+            self.rare.withdrawn = Some(fingerprint(&signed, rules));
         }
     }
 
     /// The signature of the record that was loaded from the datastore was checked: it is `checked`, or not sound.
     pub(crate) fn checked_stored(&mut self, bytes: &Arc<[u8]>, checked: Option<SignedRecord>) {
-        let Some(held) = self.signed.as_deref_mut() else {
+        let Some(held) = self.rare.signed.as_deref_mut() else {
             return;
         };
         if !Arc::ptr_eq(&held.envelope, bytes) {
@@ -134,15 +124,15 @@ impl Record {
                 // The envelope counts, not what stands beside it.
                 (held.seq, held.format) = (checked.seq, checked.format);
             }
-            None => self.signed = None,
+            None => self.rare.signed = None,
         }
     }
 
     fn compare(&self, new: &SignedRecord, rules: Rules<'_>) -> Verdict {
-        match self.signed.as_deref() {
+        match self.rare.signed.as_deref() {
             Some(held) if held.envelope == new.envelope => Verdict::Repeat,
             Some(held) if held.seq > new.seq => Verdict::Outdated { held: held.seq },
-            None if self.withdrawn == Some(fingerprint(new, rules)) => Verdict::Withdrawn,
+            None if self.rare.withdrawn == Some(fingerprint(new, rules)) => Verdict::Withdrawn,
             _ => Verdict::New,
         }
     }
@@ -175,8 +165,8 @@ impl Record {
     }
 
     fn hold(&mut self, new: &SignedRecord) {
-        self.signed = Some(Box::new(new.clone()));
-        self.withdrawn = None;
+        self.rare.signed = Some(Box::new(new.clone()));
+        self.rare.withdrawn = None;
     }
 
     fn has_certified(&self) -> bool {

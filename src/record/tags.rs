@@ -124,33 +124,33 @@ impl Record {
             self.remove_tag(name, delta);
             return;
         }
-        let kept = self.tags.get(name);
+        let kept = self.rare.tags.get(name);
         if kept.is_some_and(|kept| (kept.value, kept.expires) == (value, expires)) {
             return;
         }
-        if kept.is_none() && self.tags.len() >= rules.config.max_tags_per_peer().get() {
+        if kept.is_none() && self.rare.tags.len() >= rules.config.max_tags_per_peer().get() {
             delta.refuse(Refused::TooManyTags);
             return;
         }
-        self.tags.insert(name.to_owned(), tag);
+        self.rare.tags.insert(name.to_owned(), tag);
         delta.change_tags();
     }
 
     pub(crate) fn remove_tag(&mut self, name: &str, delta: &mut Delta) {
-        if self.tags.retain(|kept, _| kept != name) {
+        if self.rare.tags.retain(|kept, _| kept != name) {
             delta.change_tags();
         }
     }
 
     pub(crate) fn clear_tags(&mut self, delta: &mut Delta) {
-        if self.tags.retain(|_, _| false) {
+        if self.rare.tags.retain(|_, _| false) {
             delta.change_tags();
         }
     }
 
     /// Forgets the tags that have expired.
     pub(crate) fn expire_tags(&mut self, rules: Rules<'_>, delta: &mut Delta) {
-        if self.tags.retain(|_, tag| !tag.has_expired(rules.now)) {
+        if self.rare.tags.retain(|_, tag| !tag.has_expired(rules.now)) {
             delta.change_tags();
         }
     }

@@ -1,0 +1,350 @@
+//! What many peers have alike, kept once: lists of protocols, and the names and versions of their software.
+//!
+//! Each is counted by use and goes with its last use, so that nobody can make it grow by more than one entry for each peer
+//! that is known. Texts of strangers are hashed with a secret of this process.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use hashbrown::HashTable;
+use libp2p_swarm::StreamProtocol;
+
+/// Lists of protocols, and who speaks which.
+///
+/// ```text
+/// index:     what the names hash to, in any order ──► number of the list
+/// lists:     [ the names, who has the list [slot, slot, …], its places among the lists of each name ]
+/// speakers:  name ──► numbers of the lists that contain it
+/// ```
+///
+/// Two lists of the same names are one, in the order of whoever was first.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    index: HashTable<u32>,
+    lists: Vec<List>,
+    free: Vec<u32>,
+    speakers: HashTable<Speakers>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct List {
+    names: Arc<[StreamProtocol]>,
+    hash: u64,
+    members: Vec<u32>,
+    /// Where the list stands in the lists of each of its names.
+    places: Box<[u32]>,
+}
+
+#[derive(Debug)]
+struct Speakers {
+    name: StreamProtocol,
+    lists: Vec<u32>,
+}
+
+impl Lists {
+    pub(crate) fn get(&self, number: u32) -> Option<&Arc<[StreamProtocol]>> {
+        self.lists.get(number as usize).map(|list| &list.names)
+    }
+
+    /// Adds a peer to those who have a list without duplicates. Returns the number of the list, and the place of the
+    /// peer.
+    pub(crate) fn join(&mut self, names: &Arc<[StreamProtocol]>, slot: u32) -> (u32, u32) {
+        let hash = self.hash(names);
+        let (lists, index) = (&mut self.lists, &self.index);
+        let is_it = |number: &u32| {
+            let list = &lists[*number as usize];
+            list.hash == hash && same_set(&list.names, names)
+        };
+        let number = match index.find(hash, is_it) {
+            Some(number) => *number,
+            None => self.found(names.clone(), hash),
+        };
+        let members = &mut self.lists[number as usize].members;
+        members.push(slot);
+        (number, (members.len() - 1) as u32)
+    }
+
+    /// Takes a peer out. Returns the slot that moved into its place.
+    pub(crate) fn leave(&mut self, number: u32, place: u32) -> Option<u32> {
+        let list = self.lists.get_mut(number as usize)?;
+        let place = place as usize;
+        if place < list.members.len() {
+            list.members.swap_remove(place);
+        }
+        if list.members.is_empty() {
+            self.abandon(number);
+            return None;
+        }
+        if list.members.len() < list.members.capacity() / 4 {
+            list.members.shrink_to(list.members.len() * 2);
+        }
+        list.members.get(place).copied()
+    }
+
+    /// Those who speak a protocol, by list: nobody stands in two.
+    pub(crate) fn speakers(&self, name: &str) -> impl ExactSizeIterator<Item = &[u32]> + '_ {
+        let hash = self.hasher.hash_one(name);
+        let speakers = self
+            .speakers
+            .find(hash, |other| other.name.as_ref() == name);
+        let lists = speakers.map_or(&[][..], |speakers| &speakers.lists);
+        let members = |number: &u32| self.lists[*number as usize].members.as_slice();
+        lists.iter().map(members)
+    }
+
+    /// How many different lists there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    fn hash(&self, names: &[StreamProtocol]) -> u64 {
+        // A sum, so that the order makes no difference.
+        let hashes = names.iter().map(|name| self.hasher.hash_one(name.as_ref()));
+        hashes.fold(0, u64::wrapping_add)
+    }
+
+    fn found(&mut self, names: Arc<[StreamProtocol]>, hash: u64) -> u32 {
+        let number = self.free.pop().unwrap_or(self.lists.len() as u32);
+        let hasher = &self.hasher;
+        let mut places = Vec::with_capacity(names.len());
+        for name in &*names {
+            let speakers = self.speakers.entry(
+                hasher.hash_one(name.as_ref()),
+                |other| other.name == *name,
+                |other| hasher.hash_one(other.name.as_ref()),
+            );
+            let mut speakers = speakers.or_insert_with(|| Speakers {
+                name: name.clone(),
+                lists: Vec::new(),
+            });
+            let lists = &mut speakers.get_mut().lists;
+            places.push(lists.len() as u32);
+            lists.push(number);
+        }
+        let list = List {
+            names,
+            hash,
+            members: Vec::new(),
+            places: places.into(),
+        };
+        match self.lists.get_mut(number as usize) {
+            Some(vacant) => *vacant = list,
+            None => self.lists.push(list),
+        }
+        let lists = &self.lists;
+        self.index
+            .insert_unique(hash, number, |number| lists[*number as usize].hash);
+        number
+    }
+
+    /// The last who had the list has it no longer.
+    fn abandon(&mut self, number: u32) {
+        let list = &mut self.lists[number as usize];
+        let (names, places) = (
+            std::mem::take(&mut list.names),
+            std::mem::take(&mut list.places),
+        );
+        if let Ok(entry) = self.index.find_entry(list.hash, |other| *other == number) {
+            entry.remove();
+        }
+        list.members = Vec::new();
+        for (name, place) in names.iter().zip(places) {
+            let hash = self.hasher.hash_one(name.as_ref());
+            let Ok(mut entry) = self.speakers.find_entry(hash, |other| other.name == *name) else {
+                continue;
+            };
+            let lists = &mut entry.get_mut().lists;
+            lists.swap_remove(place as usize);
+            let moved = lists.get(place as usize).copied();
+            if lists.is_empty() {
+                entry.remove();
+            }
+            if let Some(moved) = moved {
+                let moved = &mut self.lists[moved as usize];
+                let at = moved.names.iter().position(|other| other == name);
+                if let Some(at) = at {
+                    moved.places[at] = place;
+                }
+            }
+        }
+        self.free.push(number);
+    }
+}
+
+/// Whether two lists without duplicates hold the same. Nearly always they do, and in the same order.
+pub(crate) fn same_set(a: &[StreamProtocol], b: &[StreamProtocol]) -> bool {
+    /// Beyond so many names they are hashed rather than searched.
+    const MANY: usize = 64;
+    let same = |(a, b): (&StreamProtocol, &StreamProtocol)| a.as_ref() == b.as_ref();
+    if a.len() != b.len() {
+        return false;
+    }
+    if a.iter().zip(b).all(same) {
+        return true;
+    }
+    if a.len() <= MANY {
+        return b.iter().all(|name| a.contains(name));
+    }
+    let a: std::collections::HashSet<&StreamProtocol> = a.iter().collect();
+    b.iter().all(|name| a.contains(name))
+}
+
+/// Short texts, counted by use.
+#[derive(Debug, Default)]
+pub(crate) struct Texts {
+    index: HashTable<u32>,
+    texts: Vec<Text>,
+    free: Vec<u32>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Arc<[u8]>,
+    uses: u32,
+}
+
+impl Texts {
+    pub(crate) fn get(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.texts.get(number as usize).map(|text| &text.bytes)
+    }
+
+    /// One more uses this text. Returns its number.
+    pub(crate) fn take(&mut self, bytes: &Arc<[u8]>) -> u32 {
+        let hash = self.hasher.hash_one(bytes);
+        let texts = &mut self.texts;
+        if let Some(number) = self
+            .index
+            .find(hash, |number| texts[*number as usize].bytes == *bytes)
+        {
+            texts[*number as usize].uses += 1;
+            return *number;
+        }
+        let text = Text {
+            bytes: bytes.clone(),
+            uses: 1,
+        };
+        let number = self.free.pop().unwrap_or(texts.len() as u32);
+        match texts.get_mut(number as usize) {
+            Some(vacant) => *vacant = text,
+            None => texts.push(text),
+        }
+        let (texts, hasher) = (&self.texts, &self.hasher);
+        self.index.insert_unique(hash, number, |number| {
+            hasher.hash_one(&texts[*number as usize].bytes)
+        });
+        number
+    }
+
+    /// One less uses the text.
+    pub(crate) fn release(&mut self, number: u32) {
+        let Some(text) = self.texts.get_mut(number as usize) else {
+            return;
+        };
+        text.uses -= 1;
+        if text.uses > 0 {
+            return;
+        }
+        let hash = self.hasher.hash_one(&text.bytes);
+        *text = Text::default();
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == number) {
+            entry.remove();
+        }
+        self.free.push(number);
+    }
+
+    /// How many different texts there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn list(names: &[u8]) -> Arc<[StreamProtocol]> {
+        let name = |n: &u8| StreamProtocol::try_from_owned(format!("/{n}"));
+        let mut names: Vec<_> = names.to_vec();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(*name));
+        names
+            .iter()
+            .map(|n| name(n).expect("it begins with a slash"))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn after_any_comings_and_goings_everybody_is_found_by_what_they_speak(
+            acts in prop::collection::vec((0..16_u32, prop::collection::vec(0..6_u8, 1..5)), 1..120),
+        ) {
+            let mut lists = Lists::default();
+            let mut members: HashMap<u32, (u32, u32, Arc<[StreamProtocol]>)> = HashMap::new();
+            for (slot, names) in acts {
+                if let Some((number, place, _)) = members.remove(&slot) {
+                    if let Some(moved) = lists.leave(number, place) {
+                        members.get_mut(&moved).expect("a member").1 = place;
+                    }
+                } else {
+                    let names = list(&names);
+                    let (number, place) = lists.join(&names, slot);
+                    members.insert(slot, (number, place, names));
+                }
+                for n in 0..6 {
+                    let name = format!("/{n}");
+                    let mut found: Vec<u32> = lists.speakers(&name).flatten().copied().collect();
+                    let speaks = |names: &[StreamProtocol]| names.iter().any(|other| other.as_ref() == name);
+                    let mut told: Vec<u32> = members.iter().filter(|(_, (_, _, names))| speaks(names)).map(|(slot, _)| *slot).collect();
+                    found.sort_unstable();
+                    told.sort_unstable();
+                    prop_assert_eq!(found, told);
+                }
+                let mut different: Vec<Vec<String>> = members.values().map(|(_, _, names)| {
+                    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                    names.sort();
+                    names
+                }).collect();
+                different.sort();
+                different.dedup();
+                prop_assert_eq!(lists.len(), different.len());
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_names_in_another_order_are_the_same_list() {
+        let mut lists = Lists::default();
+        let (one, other) = (
+            lists.join(&list(&[1, 2, 3]), 7),
+            lists.join(&list(&[3, 1, 2]), 8),
+        );
+        assert_eq!(one.0, other.0);
+        assert_eq!(lists.len(), 1);
+    }
+
+    #[test]
+    fn a_text_is_kept_once_and_goes_with_its_last_use() {
+        let mut texts = Texts::default();
+        let text = |text: &str| Arc::from(text.as_bytes());
+        let one = texts.take(&text("a"));
+        assert_eq!(texts.take(&text("a")), one);
+        let other = texts.take(&text("b"));
+        assert_eq!(texts.len(), 2);
+        texts.release(one);
+        assert_eq!(texts.get(one).map(|text| &**text), Some(&b"a"[..]));
+        texts.release(one);
+        assert_eq!(texts.len(), 1);
+        assert_eq!(texts.take(&text("c")), one, "its number is used again");
+        assert_eq!(texts.get(other).map(|text| &**text), Some(&b"b"[..]));
+    }
+}

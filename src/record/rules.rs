@@ -1,0 +1,129 @@
+//! The time, the limits and what this node has learnt: all that a rule depends on, and what follows from it for one
+//! address.
+
+use std::{collections::VecDeque, hash::RandomState, time::Duration};
+
+use libp2p_core::Multiaddr;
+
+use super::Record;
+use crate::{
+    address::{Sources, Standing},
+    claims::{self, Claims},
+    clock::Timestamp,
+    compact::Known,
+    config::Config,
+    group::Reach,
+    history::{Epoch, Flags, History},
+    links::Links,
+    quality::{self, Model},
+    refusal::Refused,
+};
+
+/// The time, the limits and what this node has learnt: all that a rule depends on.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) config: &'a Config,
+    pub(crate) model: &'a Model,
+    /// Addresses that turned out to be this node's own.
+    pub(crate) own: &'a VecDeque<Multiaddr>,
+    /// What makes the jitter of back-offs unforeseeable.
+    pub(crate) secret: &'a RandomState,
+    pub(crate) links: &'a Links,
+    pub(crate) claims: &'a Claims,
+}
+
+impl Rules<'_> {
+    pub(crate) fn standing(&self, history: &History, epoch: Epoch) -> Standing {
+        let proven = history.flags.contains(Flags::IN_USE)
+            || epoch
+                .time(history.success)
+                .is_some_and(|at| self.now.since(at) < self.config.proven_lifetime());
+        if proven {
+            Standing::Proven
+        } else {
+            history.told()
+        }
+    }
+
+    /// The estimated chance that a dial made now succeeds, for an address of this standing.
+    pub(crate) fn confidence(&self, history: &History, standing: Standing, epoch: Epoch) -> f64 {
+        self.model.confidence(history, epoch, standing, self.now)
+    }
+
+    /// When the address is forgotten if nothing more is heard of it; `None` for never.
+    pub(crate) fn expires(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
+        if history.is_pinned() || history.flags.contains(Flags::IN_USE) {
+            return None;
+        }
+        let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
+        let heard = epoch.time(history.last_heard).unwrap_or_default();
+        let told = heard.after(lifetime(history.told()));
+        let proven = epoch.time(history.success);
+        let proven = proven.map(|at| at.after(lifetime(Standing::Proven)));
+        Some(proven.map_or(told, |proven| proven.max(told)))
+    }
+
+    pub(crate) fn has_expired(&self, history: &History, epoch: Epoch) -> bool {
+        let expires = self.expires(history, epoch);
+        expires.is_some_and(|at| at <= self.now)
+    }
+
+    /// How long the address is still left alone for its failures.
+    pub(crate) fn back_off(&self, known: &Known<'_>, epoch: Epoch) -> Option<Duration> {
+        let failed = epoch.time(known.history.failure)?;
+        let back_off = quality::back_off(known.history.failures, known.address, self.secret);
+        let rest = back_off.checked_sub(self.now.since(failed))?;
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// Whether another peer answered there, so short ago that it is not tried again.
+    pub(crate) fn is_blocked(&self, history: &History, epoch: Epoch) -> bool {
+        let failed = epoch.time(history.failure).unwrap_or_default();
+        history.flags.contains(Flags::WRONG_PEER)
+            && self.now.since(failed) < self.config.wrong_peer_block()
+    }
+
+    /// Why an address that is not known yet is not taken from these sources, if so.
+    ///
+    /// Nobody from afar is to make this node dial into its own machine or its local network.
+    pub(crate) fn refuses(
+        &self,
+        record: &Record,
+        address: &Multiaddr,
+        sources: Sources,
+    ) -> Option<Refused> {
+        let near = Sources::PINNED
+            | Sources::APPLICATION
+            | Sources::MDNS
+            | Sources::DIALLED
+            | Sources::INBOUND;
+        if sources.intersects(near) {
+            return None;
+        }
+        let nearest = if sources.intersects(Sources::SELF_TOLD) {
+            self.links.nearest_from(&record.id)
+        } else if self.config.private_hearsay() {
+            Reach::Machine
+        } else {
+            self.links.nearest_from_anybody()
+        };
+        if Reach::of(address.as_ref()) < nearest {
+            return Some(Refused::OutOfScope);
+        }
+        if !claims::is_claim(sources) || !record.is_hearsay_only() {
+            return None;
+        }
+        let spot = claims::spot(address.as_ref(), self.secret)?;
+        // Another port at the same place is not another claim.
+        let is_there = |known: Known<'_>| claims::spot(known.address, self.secret) == Some(spot);
+        let claimed = self.claims.claimants(spot).count();
+        (claimed >= self.config.max_claims_per_ip().get() && !record.known().any(is_there))
+            .then_some(Refused::TooManyClaims)
+    }
+
+    /// Whether the time that is kept has become misleading: it is a quarter of its lifetime old.
+    pub(crate) fn is_stale(&self, kept: Timestamp, lifetime: Duration) -> bool {
+        self.now.since(kept) > lifetime / 4
+    }
+}

@@ -1,0 +1,155 @@
+//! What dials and connections say.
+
+use libp2p_core::{ConnectedPoint, Multiaddr};
+use libp2p_identity::PeerId;
+
+use super::{By, MAX_OWN, Now, State, Written, rules};
+use crate::{
+    event::Cause,
+    network::{Failure, Scope},
+    record::{Delta, Outcome, Record, Rules},
+};
+
+impl State {
+    /// A dial failed for a reason that may lie with the network: it counts once that has proved to work.
+    pub(crate) fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr) {
+        let address = address.clone();
+        self.network.failed(Failure { peer, address });
+    }
+
+    /// Something proved that the network works in the scope of an address.
+    pub(crate) fn network_works(&mut self, address: &Multiaddr, now: Now) {
+        self.scope_works(Scope::of(address), now);
+    }
+
+    fn scope_works(&mut self, scope: Scope, now: Now) {
+        for Failure { peer, address } in self.network.proved(scope, now.elapsed) {
+            self.dialled(peer, &address, Outcome::Failure, now);
+        }
+    }
+
+    /// A dial said something about an address of a peer that is known.
+    pub(crate) fn dialled(
+        &mut self,
+        peer: PeerId,
+        address: &Multiaddr,
+        outcome: Outcome,
+        now: Now,
+    ) -> Written {
+        self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, rules, delta| {
+            record.dialled(address, outcome, rules, delta);
+        })
+    }
+
+    /// An address turned out to be this node's own.
+    pub(crate) fn is_own(&mut self, peer: PeerId, address: Multiaddr, now: Now) -> Written {
+        let written = self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, _, delta| {
+            record.remove_own(&address, delta);
+        });
+        if !self.own.contains(&address) {
+            if self.own.len() >= MAX_OWN {
+                self.own.pop_front();
+            }
+            self.own.push_back(address);
+        }
+        written
+    }
+
+    pub(crate) fn connections(&self, peer: &PeerId) -> usize {
+        self.links.count(peer)
+    }
+
+    pub(crate) fn connected_peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        self.links.peers()
+    }
+
+    pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
+        self.links.open(peer, endpoint);
+        if let Some(slot) = self.table.find(&peer) {
+            self.table.note_links(slot, &self.links);
+            self.keep_shares(slot, now);
+        }
+    }
+
+    /// A connection ended. Its address ages from now on, unless another connection uses it still.
+    pub(crate) fn connection_closed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
+        let Some(closed) = self.links.close(&peer, address) else {
+            return;
+        };
+        if let Some(slot) = self.table.find(&peer) {
+            self.table.note_links(slot, &self.links);
+            if closed.last {
+                self.keep_shares(slot, now);
+            }
+        }
+        if closed.unused {
+            self.no_longer_in_use(peer, &closed.address, now);
+        }
+    }
+
+    /// A connection goes on at another address: the one that was dialled ages from now on.
+    pub(crate) fn connection_moved(
+        &mut self,
+        peer: PeerId,
+        old: &Multiaddr,
+        new: &Multiaddr,
+        now: Now,
+    ) {
+        if self.links.moved(&peer, old, new) {
+            self.no_longer_in_use(peer, old, now);
+        }
+    }
+
+    fn no_longer_in_use(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
+        // After shutdown too: it is no news, but the end of what held the address.
+        self.change_silently(peer, now, |record, rules, delta| {
+            record.no_longer_in_use(address, rules, delta);
+        });
+    }
+
+    /// The store closes: what is in use now was good until now.
+    pub(crate) fn touch_in_use(&mut self, now: Now) {
+        let connected: Vec<PeerId> = self.links.peers().copied().collect();
+        for peer in connected {
+            self.change_silently(peer, now, |record, rules, delta| {
+                record.touch_in_use(rules, delta);
+            });
+        }
+    }
+
+    fn change_silently(
+        &mut self,
+        peer: PeerId,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) {
+        let Some(slot) = self.table.find(&peer) else {
+            return;
+        };
+        let mut delta = Delta::default();
+        let rules = rules!(self, now);
+        self.table
+            .change(slot, |record| rule(record, rules, &mut delta));
+        self.finish(slot, peer, delta, Cause::Dial, now);
+    }
+
+    /// Something came over a live connection to a peer.
+    pub(crate) fn heard_from(&mut self, peer: &PeerId, now: Now) {
+        let used = self.links.scopes(peer);
+        for scope in Scope::ALL.into_iter().filter(|scope| used[*scope as usize]) {
+            self.scope_works(scope, now);
+        }
+    }
+
+    /// The behaviour is gone, and with it what it knew of connections.
+    pub(crate) fn all_connections_closed(&mut self, now: Now) {
+        // As at shutdown: usually this comes just before it.
+        self.touch_in_use(now);
+        let connected: Vec<PeerId> = self.links.peers().copied().collect();
+        for peer in connected {
+            for address in self.links.addresses(&peer) {
+                self.connection_closed(peer, &address, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! How peers come, change and go.
+
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use super::{By, MAX_IGNORED, Now, State, Written, rules};
+use crate::{
+    event::{Cause, Event},
+    record::{Books, Delta, Latency, Record, Rules},
+    refusal::Refused,
+};
+
+impl State {
+    /// Applies a rule to a peer; creates the peer when that leaves something worth knowing.
+    pub(crate) fn edit(
+        &mut self,
+        peer: PeerId,
+        by: By,
+        cause: Cause,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Written {
+        if by == By::Swarm && !self.gathering {
+            return Written::default();
+        }
+        if let Err(reason) = self.admit(&peer, by, now) {
+            return self.refused(reason);
+        }
+        // What has expired is gone for everybody, and news of it is news.
+        let slot = self.find_collected(&peer, now);
+        // What a peer says of itself counts for the place from which it says so.
+        let source = (cause == Cause::Identify)
+            .then(|| self.links.source(&peer))
+            .flatten();
+        let mut delta = Delta::default();
+        let claimed = slot.map(|slot| self.claimed(slot)).unwrap_or_default();
+        let rules = rules!(self, now);
+        let slot = match slot {
+            Some(slot) => {
+                self.table.change(slot, |record| {
+                    record.heard = now.wall;
+                    record.source = source.or(record.source);
+                    rule(record, rules, &mut delta);
+                    record.stamp(delta.changed, now.wall);
+                });
+                Some(slot)
+            }
+            None => {
+                let mut record = Record::new(peer, now.wall);
+                record.source = source;
+                rule(&mut record, rules, &mut delta);
+                record.stamp(delta.changed, now.wall);
+                self.create(record, &mut delta, now)
+            }
+        };
+        if by == By::User && !delta.changed.is_empty() {
+            self.ignored.remove(&peer);
+        }
+        let Some(slot) = slot else {
+            self.refusals.merge(&delta.refused);
+            return Written {
+                changed: false,
+                refused: delta.refused,
+            };
+        };
+        self.update_claims(slot, &claimed);
+        if matches!(cause, Cause::Identify | Cause::Dial)
+            && delta.changed.contains(Books::ADDRESSES)
+        {
+            self.displace_claims(slot, now);
+        }
+        self.finish(slot, peer, delta, cause, now)
+    }
+
+    /// Applies a rule to a peer that is known, and does nothing otherwise.
+    pub(crate) fn edit_known(
+        &mut self,
+        peer: PeerId,
+        by: By,
+        cause: Cause,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Written {
+        if self.table.contains(&peer) {
+            self.edit(peer, by, cause, now, rule)
+        } else {
+            Written::default()
+        }
+    }
+
+    /// As [`State::edit`], but a peer that is not known is made only while there is room without removing another.
+    pub(crate) fn edit_with_room(
+        &mut self,
+        peer: PeerId,
+        by: By,
+        cause: Cause,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Written {
+        let full = self.table.len() >= self.config.max_peers().get();
+        if full && !self.table.contains(&peer) {
+            return self.refused(Refused::StoreFull);
+        }
+        self.edit(peer, by, cause, now, rule)
+    }
+
+    fn refused(&mut self, reason: Refused) -> Written {
+        let mut written = Written::default();
+        written.refused.count(reason);
+        self.refusals.count(reason);
+        written
+    }
+
+    /// Whether anything may be stored about the peer.
+    pub(super) fn admit(&mut self, peer: &PeerId, by: By, now: Now) -> Result<(), Refused> {
+        if *peer == self.local {
+            return Err(Refused::LocalPeer);
+        }
+        if self.ignored.is_empty() {
+            return Ok(());
+        }
+        self.ignored.retain(|_, until| *until > now.wall);
+        if by == By::Swarm && self.ignored.contains_key(peer) {
+            return Err(Refused::Ignored);
+        }
+        Ok(())
+    }
+
+    /// Takes a new record in, if it holds anything and there is room for it. Returns its slot.
+    fn create(&mut self, mut record: Record, delta: &mut Delta, now: Now) -> Option<u32> {
+        if record.is_empty() {
+            return None;
+        }
+        // Before room is made: a connection is worth something.
+        let peer = record.id;
+        record.note_links(&self.links);
+        if !self.make_room(record.seat(), now) {
+            let refused = std::mem::take(&mut delta.refused);
+            *delta = Delta::default();
+            delta.refused = refused;
+            delta.refused.count(Refused::StoreFull);
+            return None;
+        }
+        let slot = self.table.insert(record);
+        if self.bus.has_reader(&peer) {
+            self.bus.publish(Event::PeerAdded { peer });
+        }
+        Some(slot)
+    }
+
+    /// Makes events, dirty marks and counts of what a rule did to the peer in a slot.
+    pub(super) fn finish(
+        &mut self,
+        slot: u32,
+        peer: PeerId,
+        delta: Delta,
+        cause: Cause,
+        now: Now,
+    ) -> Written {
+        self.refusals.merge(&delta.refused);
+        for (standing, success) in &delta.outcomes {
+            self.model.learn(*standing, *success);
+        }
+        self.reschedule(slot, now);
+        self.keep_shares(slot, now);
+        let written = Written {
+            changed: !delta.changed.is_empty(),
+            refused: delta.refused,
+        };
+        if written.changed && self.bus.has_reader(&peer) {
+            self.publish_changes(slot, delta.changed, &delta.metadata, cause, now);
+        }
+        if !delta.save.is_empty() || !delta.save_later.is_empty() {
+            let Delta {
+                save,
+                save_later,
+                metadata,
+                ..
+            } = delta;
+            self.pending
+                .mark(peer, save, save_later, metadata, now.elapsed);
+        }
+        written
+    }
+
+    fn publish_changes(
+        &mut self,
+        slot: u32,
+        books: Books,
+        metadata: &[String],
+        cause: Cause,
+        now: Now,
+    ) {
+        let Some(view) = self.table.view(slot) else {
+            return;
+        };
+        let peer = view.id();
+        if books.contains(Books::ADDRESSES) {
+            let addresses = view.multiaddrs(self.rules(now)).into();
+            self.bus.publish(Event::AddressesChanged {
+                peer,
+                addresses,
+                cause,
+            });
+        }
+        if books.contains(Books::PROTOCOLS) {
+            let protocols = view.shared_protocols().cloned().unwrap_or_default();
+            self.bus.publish(Event::ProtocolsChanged {
+                peer,
+                protocols,
+                cause,
+            });
+        }
+        if books.contains(Books::KEY) {
+            let known = view.rare().is_some_and(|rare| rare.public_key.is_some());
+            self.bus.publish(Event::PublicKeyKnown { peer, known });
+        }
+        for key in metadata {
+            let key = key.as_str().into();
+            self.bus.publish(Event::MetadataChanged { peer, key });
+        }
+        if books.contains(Books::TAGS) {
+            let tags = view.rare().map(|rare| rare.tags.view(now.wall));
+            let tags = tags.unwrap_or_default().into();
+            self.bus.publish(Event::TagsChanged { peer, tags, cause });
+        }
+        if books.contains(Books::LATENCY)
+            && let Some(latency) = view.latency().map(Latency::mean)
+        {
+            self.bus.publish(Event::LatencyChanged { peer, latency });
+        }
+    }
+
+    // --- removing a peer -----------------------------------------------------------------------------------
+
+    /// The user deletes a peer: each book that held something says so, and nothing of it stays on disk.
+    pub(crate) fn delete(&mut self, peer: PeerId, ignore_for: Option<Duration>, now: Now) -> bool {
+        if let Some(duration) = ignore_for {
+            self.ignored.retain(|_, until| *until > now.wall);
+            if self.ignored.len() >= MAX_IGNORED {
+                // The one that would be heard of again first makes room.
+                let first = self.ignored.iter().min_by_key(|(_, until)| **until);
+                if let Some(first) = first.map(|(peer, _)| *peer) {
+                    self.ignored.remove(&first);
+                }
+            }
+            self.ignored.insert(peer, now.wall.after(duration));
+        }
+        let slot = self.find_collected(&peer, now);
+        if let Some(slot) = slot {
+            let mut delta = Delta::default();
+            let claimed = self.claimed(slot);
+            self.table.change(slot, |record| {
+                record.clear_addresses(&mut delta);
+                record.clear_protocols(&mut delta);
+                record.clear_public_key(&mut delta);
+                record.clear_metadata(&mut delta);
+                record.clear_tags(&mut delta);
+            });
+            self.update_claims(slot, &claimed);
+            if self.bus.has_reader(&peer) {
+                self.publish_changes(slot, delta.changed, &delta.metadata, Cause::User, now);
+            }
+            self.remove(slot, Cause::User, now);
+        }
+        // Also what an earlier run left there, and what was never loaded.
+        self.pending.purge(peer, now.elapsed);
+        slot.is_some()
+    }
+
+    /// Removes a peer that has nothing left, unless it is connected.
+    pub(crate) fn remove_if_empty(&mut self, peer: &PeerId, cause: Cause, now: Now) {
+        if let Some(slot) = self.table.find(peer) {
+            self.remove_slot_if_empty(slot, cause, now);
+        }
+    }
+
+    pub(super) fn remove_slot_if_empty(&mut self, slot: u32, cause: Cause, now: Now) {
+        let view = self.table.view(slot);
+        if view.is_some_and(|view| view.is_empty() && !view.connected()) {
+            self.remove(slot, cause, now);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32, cause: Cause, now: Now) {
+        let Some(view) = self.table.view(slot) else {
+            return;
+        };
+        let (peer, saved) = (view.id(), view.saved());
+        self.withdraw_claims(slot);
+        self.table.remove(slot);
+        if saved.is_empty() {
+            self.pending.forget(&peer);
+        } else {
+            self.pending.purge_evicted(peer, now.elapsed);
+        }
+        if self.bus.has_reader(&peer) {
+            self.bus.publish(Event::PeerRemoved { peer, cause });
+        }
+    }
+
+    /// The slot of a peer of which nothing is left that has expired.
+    pub(super) fn find_collected(&mut self, peer: &PeerId, now: Now) -> Option<u32> {
+        let slot = self.table.find(peer)?;
+        let is_due = self.table.due(slot).has_come(now.wall);
+        (!is_due || self.collect_slot(slot, now)).then_some(slot)
+    }
+}

@@ -1,0 +1,193 @@
+//! What stands behind the store's one lock: the records, who is connected, who listens, what is dirty.
+//!
+//! A change goes one way: a rule of [`Record`] changes the record and leaves a [`Delta`]; [`State::edit`] makes
+//! events and dirty marks of it. Nothing here waits, writes, logs, or calls code of the user.
+
+mod connections;
+mod edit;
+mod expiry;
+mod places;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::RandomState,
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use crate::{
+    budget::Pressure,
+    claims::Claims,
+    clock::Timestamp,
+    config::Config,
+    event::Bus,
+    group::Reach,
+    links::Links,
+    network::Network,
+    persist::Pending,
+    quality::Model,
+    record::Rules,
+    refusal::{Refusals, Refused},
+    table::Table,
+    view::View,
+};
+
+/// How many addresses are remembered as this node's own.
+const MAX_OWN: usize = 64;
+
+/// How many peers can be ignored at once, see [`State::delete`].
+const MAX_IGNORED: usize = 1_024;
+
+/// The rules of this moment, while the table is borrowed for a change.
+macro_rules! rules {
+    ($state:expr, $now:expr) => {
+        $crate::record::Rules {
+            now: $now.wall,
+            config: &$state.config,
+            model: &$state.model,
+            own: &$state.own,
+            secret: &$state.secret,
+            links: &$state.links,
+            claims: &$state.claims,
+        }
+    };
+}
+use rules;
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Changed {
+    /// Whether what the store answers is different from before: that which is an event.
+    pub changed: bool,
+    /// How many items were refused; [`PeerStore::refusals`](crate::PeerStore::refusals) counts the reasons. A call
+    /// that is refused as a whole (the local peer, a full store, an ignored peer) counts as one.
+    pub refused: usize,
+}
+
+/// A write's result, with the reasons: they are logged once the lock is released.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    pub(crate) changed: bool,
+    pub(crate) refused: Refusals,
+}
+
+/// The present moment: on the wall for what is kept, and since the start for what is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) wall: Timestamp,
+    pub(crate) elapsed: Duration,
+}
+
+/// Who asks for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The application: always heard.
+    User,
+    /// The swarm, or a protocol in it: not heard after shutdown, nor about peers that are ignored.
+    Swarm,
+}
+
+/// Everything that the store knows, for whoever holds the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) local: PeerId,
+    pub(crate) config: Arc<Config>,
+    pub(crate) table: Table,
+    pub(crate) bus: Bus,
+    pub(crate) pending: Pending,
+    refusals: Refusals,
+    /// False after shutdown: what the swarm learns is no longer stored.
+    pub(crate) gathering: bool,
+    links: Links,
+    pub(crate) pressure: Pressure,
+    claims: Claims,
+    /// Peers that were deleted for a time, and when that ends.
+    ignored: HashMap<PeerId, Timestamp>,
+    /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
+    announced: Option<(PeerId, Multiaddr)>,
+    model: Model,
+    network: Network,
+    /// Addresses that turned out to be this node's own; forgotten when those change.
+    own: VecDeque<Multiaddr>,
+    secret: RandomState,
+}
+
+impl State {
+    pub(crate) fn new(local: PeerId, config: Arc<Config>, persistent: bool) -> Self {
+        Self {
+            local,
+            table: Table::default(),
+            bus: Bus::default(),
+            pending: Pending::new(&config, persistent),
+            config,
+            refusals: Refusals::default(),
+            gathering: true,
+            links: Links::default(),
+            pressure: Pressure::default(),
+            claims: Claims::default(),
+            ignored: HashMap::new(),
+            announced: None,
+            model: Model::default(),
+            network: Network::default(),
+            own: VecDeque::new(),
+            secret: RandomState::new(),
+        }
+    }
+
+    pub(crate) fn rules(&self, now: Now) -> Rules<'_> {
+        rules!(self, now)
+    }
+
+    /// A peer, unless it has expired.
+    pub(crate) fn known(&self, peer: &PeerId, now: Now) -> Option<View<'_>> {
+        let view = self.table.get(peer)?;
+        (!view.has_expired(self.rules(now))).then_some(view)
+    }
+
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+
+    /// Counts what was refused before it came to a record.
+    pub(crate) fn refuse(&mut self, reason: Refused) {
+        self.refusals.count(reason);
+    }
+
+    /// This node's own addresses changed: what was refused as such may be somebody else's now.
+    pub(crate) fn own_addresses_changed(&mut self) {
+        self.own.clear();
+    }
+
+    /// Whether this address may come from hearsay now.
+    pub(crate) fn takes_hearsay_at(&self, address: &Multiaddr) -> bool {
+        self.config.private_hearsay() || Reach::of(address) >= self.links.nearest_from_anybody()
+    }
+
+    // --- echoes --------------------------------------------------------------------------------------------
+
+    /// An observed behaviour is about to tell the swarm about this address, and the store knows it from there.
+    pub(crate) fn announce(&mut self, peer: PeerId, address: Multiaddr) {
+        self.announced = Some((peer, address));
+    }
+
+    /// Whether this is what an observed behaviour has just announced. The swarm delivers such an event before
+    /// it polls anything else, so that one place is enough.
+    pub(crate) fn is_echo(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let matches = |(p, a): &(PeerId, Multiaddr)| p == peer && a == address;
+        self.announced
+            .take_if(|announced| matches(announced))
+            .is_some()
+    }
+
+    /// Whoever must be woken once the lock is released.
+    pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = self.bus.take_wakers();
+        wakers.extend(self.pending.take_waker());
+        wakers
+    }
+}
