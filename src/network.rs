@@ -9,6 +9,8 @@ use std::{collections::VecDeque, time::Duration};
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
+use crate::group::Reach;
+
 /// The longest time between two proofs in which the network counts as working throughout.
 const MAX_GAP: Duration = Duration::from_secs(10 * 60);
 
@@ -32,36 +34,19 @@ impl Scope {
     const COUNT: usize = 4;
 
     pub(crate) fn of(address: &Multiaddr) -> Self {
-        let mut scope = Scope::Ip4;
-        for protocol in address.iter() {
-            match protocol {
-                Protocol::P2pCircuit => return Scope::Relay,
-                Protocol::Ip4(ip) if is_private_ip4(ip) => scope = Scope::Private,
-                Protocol::Ip6(ip) => match ip.to_ipv4_mapped() {
-                    Some(ip) if is_private_ip4(ip) => scope = Scope::Private,
-                    Some(_) => {}
-                    None if is_private_ip6(ip) => scope = Scope::Private,
-                    None => scope = Scope::Ip6,
-                },
-                Protocol::Dns6(_) => scope = Scope::Ip6,
-                Protocol::Memory(_) | Protocol::Unix(_) => scope = Scope::Private,
-                _ => {}
-            }
+        if address.iter().any(|p| p == Protocol::P2pCircuit) {
+            return Scope::Relay;
         }
-        scope
+        if Reach::of(address) != Reach::Public {
+            return Scope::Private;
+        }
+        match address.iter().next() {
+            // The system sends it by IPv4. What else has an IPv4 address inside goes by IPv6.
+            Some(Protocol::Ip6(ip)) if ip.to_ipv4_mapped().is_some() => Scope::Ip4,
+            Some(Protocol::Ip6(_) | Protocol::Dns6(_)) => Scope::Ip6,
+            _ => Scope::Ip4,
+        }
     }
-}
-
-/// Loopback, private use, link-local, shared (carrier NAT).
-fn is_private_ip4(ip: std::net::Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    ip.is_loopback() || ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64)
-}
-
-/// Loopback, unique local, link-local.
-fn is_private_ip6(ip: std::net::Ipv6Addr) -> bool {
-    let first = ip.segments()[0];
-    ip.is_loopback() || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80
 }
 
 /// A failure that may count later.
@@ -176,6 +161,15 @@ mod tests {
             ("/ip6/::1/tcp/1", Scope::Private),
             ("/ip6/fe80::1/tcp/1", Scope::Private),
             ("/ip6/fd00::1/tcp/1", Scope::Private),
+            // As everywhere else: this host, and the IPv4 address inside.
+            ("/ip4/0.0.0.0/tcp/1", Scope::Private),
+            ("/ip4/0.1.2.3/tcp/1", Scope::Private),
+            ("/ip6/::/tcp/1", Scope::Private),
+            ("/ip6/2002:c0a8:101::1/tcp/1", Scope::Private),
+            ("/ip6/64:ff9b::a00:1/tcp/1", Scope::Private),
+            ("/ip6/64:ff9b::808:808/tcp/1", Scope::Ip6),
+            ("/dns4/localhost/tcp/1", Scope::Private),
+            ("/dns6/example.com/tcp/1", Scope::Ip6),
             ("/memory/7", Scope::Private),
             (
                 "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWFEQvgU4qPPJLwdTqsMkZKFD4zpgHYworfyUW79QyqAs6/p2p-circuit",
