@@ -80,8 +80,9 @@ impl Record {
     }
 
     pub(crate) fn is_hearsay_only(&self) -> bool {
-        let first_hand = Sources::PINNED | Sources::SELF_TOLD | Sources::DIALLED;
-        let is_first_hand = |entry: &Entry| entry.history.sources.intersects(first_hand);
+        let first_hand = Sources::PINNED | Sources::SELF_TOLD;
+        let is_first_hand =
+            |entry: &Entry| entry.history.sources.intersects(first_hand) || entry.is_dialled();
         !self.addresses.iter().any(is_first_hand)
     }
 }

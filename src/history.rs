@@ -34,6 +34,8 @@ bitflags! {
         const WRONG_PEER = 1 << 2;
         /// `level` holds what the evidence made of the confidence.
         const EVIDENCE = 1 << 3;
+        /// A dial succeeded once, but longer ago than what counts as proof.
+        const PROOF_AGED = 1 << 4;
     }
 }
 

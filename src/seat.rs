@@ -3,6 +3,7 @@
 use crate::{
     address::{Entry, Sources},
     group::{Group, Site},
+    history::Flags,
     record::{Class, Record},
 };
 
@@ -125,13 +126,15 @@ impl Record {
         }
     }
 
-    fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.addresses.iter().any(Entry::is_dialled)
     }
 }
 
 impl Entry {
-    fn is_dialled(&self) -> bool {
-        self.history.sources.contains(Sources::DIALLED)
+    /// Whether this node dialled it with success, and that is not too long ago to count.
+    pub(crate) fn is_dialled(&self) -> bool {
+        let history = &self.history;
+        history.sources.contains(Sources::DIALLED) && !history.flags.contains(Flags::PROOF_AGED)
     }
 }

@@ -666,7 +666,7 @@ impl State {
             let spot = claims::spot(&entry.address, secret)?;
             let sources = entry.history.sources;
             let is_there = |address: &Multiaddr| claims::spot(address, secret) == Some(spot);
-            let is_known = sources.contains(Sources::DIALLED)
+            let is_known = entry.is_dialled()
                 || sources.intersects(Sources::SELF_TOLD) && links.is_at(peer, is_there);
             is_known.then_some(spot)
         });

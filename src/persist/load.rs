@@ -242,6 +242,7 @@ impl Loader {
     /// Adds a peer with its addresses; when the store is full, in the place of one that is worth less.
     fn take_in(&mut self, mut record: Record) {
         record.saved = Books::ADDRESSES;
+        record.age_proofs(self.state.rules(self.now));
         if self.state.table.contains(&record.id) {
             // Another book of the peer came first.
             self.state.table.change(&record.id.clone(), |known| {

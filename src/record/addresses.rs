@@ -180,8 +180,22 @@ impl Record {
         let before = self.addresses.len();
         self.addresses
             .retain(|entry| !rules.has_expired(entry, epoch));
+        self.age_proofs(rules);
         if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// Notes which proofs have become too old to count: a peer is not worth more for them.
+    pub(crate) fn age_proofs(&mut self, rules: Rules<'_>) {
+        let epoch = self.epoch;
+        for entry in &mut self.addresses {
+            if rules
+                .proof_ends(entry, epoch)
+                .is_some_and(|at| at <= rules.now)
+            {
+                entry.history.flags.insert(Flags::PROOF_AGED);
+            }
         }
     }
 
@@ -293,6 +307,7 @@ impl Record {
         let before = *history;
         rules.model.succeeded(history, epoch, standing, rules.now);
         history.flags.insert(Flags::IN_USE);
+        history.flags.remove(Flags::PROOF_AGED);
         if quality::is_worth_saving(&before, history, epoch, standing) {
             delta.save_later |= Books::ADDRESSES;
         }

@@ -117,6 +117,13 @@ impl Rules<'_> {
         Some(proven.map_or(told, |proven| proven.max(told)))
     }
 
+    /// When what this node proved of the address is proof no longer; `None` if it is not, or while it is in use.
+    fn proof_ends(&self, entry: &Entry, epoch: Epoch) -> Option<Timestamp> {
+        let proven = entry.is_dialled() && !entry.history.flags.contains(Flags::IN_USE);
+        let success = epoch.time(entry.history.success).unwrap_or_default();
+        proven.then(|| success.after(self.config.proven_lifetime()))
+    }
+
     fn has_expired(&self, entry: &Entry, epoch: Epoch) -> bool {
         let expires = self.expires(entry, epoch);
         expires.is_some_and(|at| at <= self.now)
@@ -330,7 +337,7 @@ impl Record {
             Class::Pinned
         } else if self.connected {
             Class::Connected
-        } else if sources.contains(Sources::DIALLED) || self.is_cared_for() {
+        } else if self.is_proven() || self.is_cared_for() {
             Class::Proven
         } else if sources.intersects(Sources::SELF_TOLD) {
             Class::SelfTold
@@ -358,11 +365,15 @@ impl Record {
             .max(self.protocols_changed)
     }
 
-    /// When something of the peer is forgotten next if nothing more is heard of it; `None` for never.
+    /// When something of the peer is forgotten next, or proof no longer, if nothing more is heard of it; `None` for
+    /// never.
     pub(crate) fn next_expiry(&self, rules: Rules<'_>) -> Option<Timestamp> {
         let addresses = self.addresses.iter();
         let next = addresses
-            .filter_map(|entry| rules.expires(entry, self.epoch))
+            .flat_map(|entry| {
+                let proof = rules.proof_ends(entry, self.epoch);
+                rules.expires(entry, self.epoch).into_iter().chain(proof)
+            })
             .chain(self.tags.next_expiry())
             .min();
         next.or_else(|| self.expires(rules))

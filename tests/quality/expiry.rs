@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use libp2p_peerstore::{AGENT_VERSION, Cause, Source};
+use libp2p_peerstore::{AGENT_VERSION, Cause, ManualClock, Source, Standing};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 
 use super::*;
@@ -261,4 +261,49 @@ fn when_the_behaviour_goes_every_address_begins_to_age() {
     assert!(store.contains(&peer(1)));
     clock.advance(SECOND);
     assert!(!store.contains(&peer(1)));
+}
+
+/// A peer that was dialled once and has told its address each day since then, and nineteen that were dialled yesterday.
+fn an_old_proof_among_new_ones(store: &PeerStore, clock: &ManualClock) -> Swarm {
+    let mut swarm = Swarm::of(store);
+    swarm.proved(peer(1), at(1));
+    for day in 0..14 {
+        clock.advance(DAY - MINUTE);
+        if day == 12 {
+            (2..=20).for_each(|n| swarm.proved(peer(n), elsewhere(n)));
+        }
+        identify(store, peer(1), &ports([1]));
+        clock.advance(MINUTE);
+    }
+    let old = info(store, peer(1), &at(1)).unwrap();
+    assert_eq!(old.standing, Standing::SelfTold);
+    swarm
+}
+
+fn elsewhere(n: u8) -> Multiaddr {
+    format!("/ip4/60.{n}.0.1/tcp/1").parse().unwrap()
+}
+
+#[test]
+fn a_proof_of_more_than_fourteen_days_protects_nobody_from_eviction() {
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(20)));
+    let mut swarm = an_old_proof_among_new_ones(&store, &clock);
+    swarm.proved(peer(21), elsewhere(21));
+    assert_eq!(
+        sorted(store.peer_ids()),
+        sorted((2..=21).map(peer).collect())
+    );
+}
+
+#[test]
+fn a_new_proof_protects_again() {
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(21)));
+    let mut swarm = an_old_proof_among_new_ones(&store, &clock);
+    swarm.proved(peer(1), at(1));
+    identify(&store, peer(30), &ports([3]));
+    swarm.proved(peer(21), elsewhere(21));
+    assert_eq!(
+        sorted(store.peer_ids()),
+        sorted((1..=21).map(peer).collect())
+    );
 }

@@ -12,8 +12,17 @@ fn open(
     clock: &ManualClock,
     pause: Duration,
 ) -> (PeerStore, ManualClock) {
+    open_with(memory, clock, pause, |config| config)
+}
+
+fn open_with(
+    memory: &MemoryDatastore,
+    clock: &ManualClock,
+    pause: Duration,
+    config: impl FnOnce(Config) -> Config,
+) -> (PeerStore, ManualClock) {
     let clock = ManualClock::starting_at(clock.started() + clock.elapsed() + pause);
-    let config = Config::default().with_clock(clock.clone());
+    let config = config(Config::default().with_clock(clock.clone()));
     let store = PeerStore::open(peer(LOCAL), memory.clone(), config);
     (block_on(store).unwrap(), clock)
 }
@@ -131,4 +140,29 @@ fn after_seven_days_off_what_was_proven_is_there_and_what_has_expired_is_not() {
     let (once_more, _) = open(&memory, &clock, 7 * DAY);
     let report = once_more.load_report();
     assert_eq!((report.peers, report.expired), (3, 0), "{report:?}");
+}
+
+#[test]
+fn a_proof_that_is_too_old_when_it_is_loaded_protects_nobody_from_eviction() {
+    let memory = MemoryDatastore::default();
+    let (store, clock) = open(&memory, &ManualClock::default(), Duration::ZERO);
+    let mut swarm = Swarm::of(&store);
+    let elsewhere = |n: u8| format!("/ip4/60.{n}.0.1/tcp/1").parse().unwrap();
+    swarm.proved(peer(1), at(1));
+    clock.advance(13 * DAY);
+    (2..=20).for_each(|n| swarm.proved(peer(n), elsewhere(n)));
+    clock.advance(12 * HOUR);
+    identify(&store, peer(1), &ports([1]));
+    drop(swarm);
+    block_on(store.shutdown()).unwrap();
+
+    let full = |config: Config| config.with_max_peers(size(20));
+    let (again, _) = open_with(&memory, &clock, 13 * HOUR, full);
+    assert_eq!(again.len(), 20);
+    let mut swarm = Swarm::of(&again);
+    swarm.proved(peer(21), elsewhere(21));
+    assert_eq!(
+        sorted(again.peer_ids()),
+        sorted((2..=21).map(peer).collect())
+    );
 }
