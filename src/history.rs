@@ -36,6 +36,8 @@ bitflags! {
         const EVIDENCE = 1 << 3;
         /// A dial succeeded once, but longer ago than what counts as proof.
         const PROOF_AGED = 1 << 4;
+        /// An inbound connection from it is open: it does not expire, and nothing is proven.
+        const HELD = 1 << 5;
     }
 }
 

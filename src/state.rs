@@ -16,7 +16,7 @@ use libp2p_identity::PeerId;
 
 use crate::{
     address::Sources,
-    budget::Pressure,
+    budget::{MAX_EXPIRED, Pressure},
     claims::{self, Claims, Spot},
     clock::Timestamp,
     config::Config,
@@ -234,7 +234,13 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
-        let full = self.table.len() >= self.config.max_peers().get();
+        // What has expired holds no place.
+        self.collect_peer(&peer, now);
+        let capacity = self.config.max_peers().get();
+        if self.table.len() >= capacity {
+            self.collect(MAX_EXPIRED, now);
+        }
+        let full = self.table.len() >= capacity;
         if full && !self.table.contains(&peer) {
             let mut delta = Delta::default();
             delta.refused.count(Refused::StoreFull);

@@ -41,13 +41,15 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, sources) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
             if self.hear(&address, sources, rules, delta) {
                 continue;
             }
-            if rules.own.contains(&address) && sources != Sources::PINNED {
-                delta.refuse(Refused::OwnAddress);
-            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+            if let Some(reason) = rules.refuses(self, &address, sources) {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
@@ -82,6 +84,10 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, source) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             let part = match self.find(&address) {
                 Some(_) => &mut complete,
                 None => &mut newcomers,
@@ -395,6 +401,10 @@ impl Record {
             return;
         };
         let history = &mut entry.history;
+        if history.flags.contains(Flags::HELD) {
+            history.flags.remove(Flags::HELD);
+            history.last_heard = now;
+        }
         if !history.flags.contains(Flags::IN_USE) {
             return;
         }
@@ -447,6 +457,12 @@ impl Record {
                 rules,
                 delta,
             );
+        }
+        if rules.links.is_open(&self.id, address)
+            && let Some(address) = self.normalise(address, rules, &mut Delta::default())
+            && let Some(entry) = self.find(&address)
+        {
+            entry.history.flags.insert(Flags::HELD);
         }
     }
 

@@ -106,7 +106,7 @@ impl Rules<'_> {
     /// When the address is forgotten if nothing more is heard of it; `None` for never.
     fn expires(&self, entry: &Entry, epoch: Epoch) -> Option<Timestamp> {
         let history = &entry.history;
-        if entry.is_pinned() || history.flags.contains(Flags::IN_USE) {
+        if entry.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
             return None;
         }
         let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
@@ -127,6 +127,12 @@ impl Rules<'_> {
     fn has_expired(&self, entry: &Entry, epoch: Epoch) -> bool {
         let expires = self.expires(entry, epoch);
         expires.is_some_and(|at| at <= self.now)
+    }
+
+    /// Whether it turned out to be this node's own, so that nobody is believed who tells it; pinned ones are the
+    /// user's word.
+    fn is_own(&self, address: &Multiaddr, sources: Sources) -> bool {
+        sources != Sources::PINNED && self.own.contains(address)
     }
 
     /// How long the address is still left alone for its failures.
@@ -550,7 +556,8 @@ impl Record {
 
     fn may_be_dialled(&self, entry: &Entry, rules: Rules<'_>) -> bool {
         !entry.history.flags.contains(Flags::UNSUPPORTED)
-            && (entry.is_pinned() || !rules.is_blocked(entry, self.epoch))
+            && (entry.is_pinned()
+                || !rules.is_blocked(entry, self.epoch) && !rules.own.contains(&entry.address))
     }
 
     pub(crate) fn public_key(&self) -> Option<PublicKey> {

@@ -230,6 +230,43 @@ fn an_address_in_use_begins_to_age_when_its_last_connection_ends() {
 }
 
 #[test]
+fn an_inbound_address_begins_to_age_when_its_last_connection_ends() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    // One is known for nothing else, of the other the peer has also told it.
+    identify(&store, peer(2), &ports([2, 3]));
+    for _ in 0..2 {
+        swarm.accepted(peer(1), at(1));
+        swarm.accepted(peer(2), at(2));
+    }
+    let expires = |n: u8| info(&store, peer(n), &at(n.into())).map(|info| info.expires);
+    clock.advance(40 * DAY);
+    assert_eq!((expires(1), expires(2)), (Some(None), Some(None)));
+    assert_eq!(store.addresses().get(&peer(2)), Some(ports([2])));
+    assert_eq!(
+        info(&store, peer(1), &at(1)).unwrap().standing,
+        Standing::Inbound
+    );
+    assert_eq!(
+        info(&store, peer(2), &at(2)).unwrap().standing,
+        Standing::SelfTold
+    );
+    for n in [1, 2] {
+        swarm.closed(peer(n));
+        assert_eq!(expires(n), Some(None));
+        swarm.closed(peer(n));
+    }
+    clock.advance(HOUR - SECOND);
+    assert!(store.contains(&peer(1)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(1)));
+    clock.advance(23 * HOUR - SECOND);
+    assert!(store.contains(&peer(2)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(2)));
+}
+
+#[test]
 fn an_address_begins_to_age_when_its_connection_goes_on_elsewhere() {
     let (store, clock) = clocked();
     let mut swarm = Swarm::of(&store);
