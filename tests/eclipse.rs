@@ -369,6 +369,64 @@ fn names_hold_two_hundredths_by_hearsay() {
 }
 
 #[test]
+fn strangers_tell_two_names_of_a_peer_and_no_dnsaddr() {
+    let node = Node::new();
+    let name = |n: u16| at(&format!("/dns4/a.example/tcp/{n}"));
+    let relay = PeerId::random();
+    let through = at(&format!("/dns/b.example/tcp/1/p2p/{relay}/p2p-circuit"));
+    let list = at("/dnsaddr/example.com");
+    let peer = PeerId::random();
+    // In one breath or one after the other, whoever of them tells it; addresses without a name are free.
+    let told = [
+        ip(60, 1),
+        name(1),
+        list.clone(),
+        through.clone(),
+        name(2),
+        ip(60, 2),
+    ];
+    assert_eq!(node.gossip(peer, &told), 2);
+    for source in [Source::Kademlia, Source::Rendezvous, Source::Discovery] {
+        let told = [name(1), name(3), list.clone()];
+        assert_eq!(node.store.learned(source).add(peer, &told).refused, 2);
+    }
+    assert_eq!(node.store.refusals().get(Refused::TooManyNames), 4);
+    assert_eq!(node.store.refusals().get(Refused::DnsaddrByHearsay), 4);
+    let known = node.store.addresses().get(&peer).unwrap();
+    assert_eq!(known.len(), 4);
+    assert!(known.contains(&through));
+
+    // Those who are no strangers can tell more, and what they tell does not count.
+    let (own, mdns) = (PeerId::random(), PeerId::random());
+    let names: Vec<_> = (1..=5).map(name).chain([list.clone()]).collect();
+    assert_eq!(
+        node.store
+            .learned(Source::Identify)
+            .replace(own, &names)
+            .refused,
+        0
+    );
+    assert_eq!(
+        node.store.learned(Source::Mdns).add(mdns, &names).refused,
+        0
+    );
+    assert_eq!(
+        node.store.addresses().add(PeerId::random(), names).refused,
+        0
+    );
+    assert_eq!(node.gossip(own, &[name(6), name(7), name(8), name(1)]), 1);
+}
+
+#[test]
+fn how_many_names_strangers_may_tell_is_the_users_to_say() {
+    let node = Node::with(|config| config.with_max_hearsay_names(0));
+    assert_eq!(
+        node.gossip(PeerId::random(), &[at("/dns/a.example/tcp/1")]),
+        1
+    );
+}
+
+#[test]
 fn a_store_that_is_not_full_limits_nothing() {
     let mut node = Node::new();
     for n in 0..CAPACITY as u32 / 2 {

@@ -49,7 +49,10 @@ impl Record {
             if self.hear(&address, sources, rules, delta) {
                 continue;
             }
-            if let Some(reason) = rules.refuses(self, &address, sources) {
+            let refused = rules.refuses(self, &address, sources);
+            if let Some(reason) =
+                refused.or_else(|| self.refuses_name(&address, &newcomers, sources, rules))
+            {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);

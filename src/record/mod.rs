@@ -6,6 +6,7 @@
 mod addresses;
 mod extras;
 mod latency;
+mod names;
 mod protocols;
 mod signed;
 mod tags;
