@@ -559,8 +559,12 @@ impl State {
     pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
         self.links.open(peer, endpoint);
         let links = &self.links;
-        self.table.change(&peer, |record| record.note_links(links));
-        self.keep_shares(&peer, now);
+        let moved = self.table.change(&peer, |record| record.note_links(links));
+        let mut delta = Delta::default();
+        if self.gathering {
+            delta.save_later = moved.unwrap_or_default();
+        }
+        self.finish(peer, delta, Cause::Inbound, now);
     }
 
     /// A connection ended. Its address ages from now on, unless another connection uses it still.

@@ -15,6 +15,7 @@ use prost::{
 use crate::{
     address::{Entry, Sources},
     clock::Timestamp,
+    group::{Group, Site},
     history::{Epoch, Flags, History},
     record::{KeptTag, Latency, Record},
     signed::{RecordFormat, SignedRecord},
@@ -55,6 +56,9 @@ struct AddressesValue {
     /// As field 2, for a record in rust-libp2p's own format, which js-libp2p could not verify.
     #[prost(bytes = "vec", optional, tag = "20")]
     legacy_record: Option<Vec<u8>>,
+    /// The group of addresses from which the peer came when it told its own, see [`Group::number`].
+    #[prost(uint64, optional, tag = "22")]
+    source: Option<u64>,
 }
 
 const ADDRESSES_FIELD: u32 = 1;
@@ -125,6 +129,9 @@ struct ProtocolsValue {
     protocols: Vec<String>,
     #[prost(message, optional, tag = "16")]
     format: Option<Format>,
+    /// As field 22 of the addresses: who tells no address speaks protocols.
+    #[prost(uint64, optional, tag = "17")]
+    source: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -184,6 +191,9 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
     // Alone it is nothing to keep: it would say of those who only came to us that they did.
     value.latency = record.latency.map(Latency::as_micros);
     value.first_proven = record.first_proven.map(|at| at.0);
+    let mut entries = record.addresses.iter();
+    let tells = entries.any(|entry| entry.history.sources.intersects(Sources::SELF_TOLD));
+    value.source = record.source_group().filter(|_| tells);
     value.format = Some(Format {
         version: FORMAT,
         changed_at: record.addresses_changed.0,
@@ -240,6 +250,7 @@ pub(crate) fn encode_protocols(record: &Record) -> Option<Vec<u8>> {
             version: FORMAT,
             changed_at: record.protocols_changed.0,
         }),
+        source: record.source_group(),
     };
     Some(joined(&value, unknown))
 }
@@ -313,6 +324,7 @@ pub(crate) struct StoredAddresses {
     pub(crate) unreadable_tags: usize,
     pub(crate) latency: Option<Latency>,
     pub(crate) first_proven: Option<Timestamp>,
+    pub(crate) source: Option<Site>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -321,6 +333,7 @@ pub(crate) struct StoredAddresses {
 #[derive(Debug)]
 pub(crate) struct StoredProtocols {
     pub(crate) names: Vec<String>,
+    pub(crate) source: Option<Site>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -346,7 +359,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes)?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22])?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -380,6 +393,7 @@ pub(crate) fn decode_addresses(
     }
     stored.latency = value.latency.and_then(Latency::loaded);
     stored.first_proven = value.first_proven.map(|at| past(at, now));
+    stored.source = value.source.and_then(source);
     let records = [
         (RecordFormat::Interop, value.certified_record),
         (RecordFormat::Legacy, value.legacy_record),
@@ -465,7 +479,8 @@ pub(crate) fn decode_protocols(
     let value = ProtocolsValue::decode(bytes)?;
     Ok(StoredProtocols {
         names: value.protocols,
-        unknown: unknown_fields(bytes, &[1, 16])?,
+        source: value.source.and_then(source),
+        unknown: unknown_fields(bytes, &[1, 16, 17])?,
         changed_at: value
             .format
             .map_or(now, |format| past(format.changed_at, now)),
@@ -488,6 +503,10 @@ fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
         return Err(Undecodable::TooLarge);
     }
     Ok(())
+}
+
+fn source(number: u64) -> Option<Site> {
+    Group::from_number(number).map(Group::site)
 }
 
 fn past(at: u64, now: Timestamp) -> Timestamp {

@@ -189,6 +189,7 @@ impl Loader {
         }
         record.latency = stored.latency;
         record.first_proven = stored.first_proven;
+        record.source = stored.source;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -214,6 +215,7 @@ impl Loader {
         self.attach(peer, Books::PROTOCOLS, |record| {
             record.protocols = protocols;
             record.protocols_changed = stored.changed_at;
+            record.source = stored.source.or(record.source);
             if !stored.unknown.is_empty() {
                 record.foreign.get_or_insert_default().protocols = stored.unknown;
             }
@@ -252,6 +254,7 @@ impl Loader {
                 known.tags = record.tags;
                 known.latency = record.latency;
                 known.first_proven = record.first_proven;
+                known.source = record.source.or(known.source);
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.foreign {

@@ -327,11 +327,22 @@ impl Record {
         }
     }
 
-    /// Notes who is connected, and from where.
-    pub(crate) fn note_links(&mut self, links: &Links) {
+    /// Notes who is connected, and from where. Returns the books in which another group stands than is known now.
+    pub(crate) fn note_links(&mut self, links: &Links) -> Books {
+        let before = self.source.map(Site::group);
         self.connected = links.count(&self.id) > 0;
         self.accepted = links.is_accepted(&self.id);
         self.source = links.source(&self.id).or(self.source);
+        if self.source.map(Site::group) == before {
+            return Books::empty();
+        }
+        self.saved & (Books::ADDRESSES | Books::PROTOCOLS)
+    }
+
+    /// The group of addresses from which the peer came when it told of itself, as it goes to disk. Not the place: that
+    /// somebody was there is nobody's business.
+    pub(crate) fn source_group(&self) -> Option<u64> {
+        Some(self.source?.group().number())
     }
 
     /// What the peer is worth when room is needed.
@@ -348,11 +359,13 @@ impl Record {
             Class::Proven
         } else if sources.intersects(Sources::SELF_TOLD) {
             Class::SelfTold
-        } else if sources == Sources::INBOUND {
-            Class::Inbound
-        } else if sources.is_empty() && (!self.protocols.is_empty() || self.public_key.is_some()) {
+        } else if Sources::INBOUND.contains(sources)
+            && (!self.protocols.is_empty() || self.public_key.is_some())
+        {
             // Protocols and keys are not gossiped: they come from the peer itself.
             Class::SelfTold
+        } else if sources == Sources::INBOUND {
+            Class::Inbound
         } else {
             Class::Hearsay
         }
