@@ -106,7 +106,7 @@ pub(crate) struct State {
     ignored: HashMap<PeerId, Timestamp>,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
     announced: Option<(PeerId, Multiaddr)>,
-    model: Model,
+    pub(crate) model: Model,
     network: Network,
     schedule: Schedule,
     /// Addresses that turned out to be this node's own; forgotten when those change.
@@ -289,7 +289,7 @@ impl State {
     fn finish(&mut self, peer: PeerId, delta: Delta, cause: Cause, now: Now) -> Written {
         self.refusals.merge(&delta.refused);
         for (standing, success) in &delta.outcomes {
-            self.model.learn(*standing, *success);
+            self.model.learn(*standing, *success, now.wall);
         }
         self.reschedule(&peer, now);
         self.keep_shares(&peer, now);

@@ -17,6 +17,7 @@ use crate::{
     clock::Timestamp,
     group::{Group, Site},
     history::{Epoch, Flags, History},
+    quality::{Learnt, Model},
     record::{KeptTag, Latency, Record},
     signed::{RecordFormat, SignedRecord},
 };
@@ -59,6 +60,9 @@ struct AddressesValue {
     /// The group of addresses from which the peer came when it told its own, see [`Group::number`].
     #[prost(uint64, optional, tag = "22")]
     source: Option<u64>,
+    /// What this node had learnt of dials in general when this was written; only beside addresses that were dialled.
+    #[prost(message, optional, tag = "23")]
+    learnt: Option<LearntMessage>,
 }
 
 const ADDRESSES_FIELD: u32 = 1;
@@ -101,6 +105,20 @@ struct HistoryMessage {
     /// Whether another peer answered at the last failure.
     #[prost(bool, tag = "10")]
     wrong_peer: bool,
+}
+
+/// What became of this node's dials, by [`Standing`](crate::address::Standing) from the least on.
+#[derive(Clone, PartialEq, Message)]
+struct LearntMessage {
+    /// The decayed sum of successes of each.
+    #[prost(float, repeated, tag = "1")]
+    successes: Vec<f32>,
+    /// The decayed sum of all outcomes of each.
+    #[prost(float, repeated, tag = "2")]
+    outcomes: Vec<f32>,
+    /// When the last outcome came, in seconds since the Unix epoch: of all that stand in the datastore the latest counts.
+    #[prost(uint64, tag = "3")]
+    at: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,7 +165,7 @@ struct Format {
 
 /// The value of a peer's addresses, or `None` when there is nothing to keep. What was only seen on inbound
 /// connections is not kept: it leads nowhere by the next start, and says who came to us.
-pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
+pub(crate) fn encode_addresses(record: &Record, model: &Model) -> Option<Vec<u8>> {
     let mut value = AddressesValue::default();
     for entry in record.addresses.iter().filter(|e| !e.is_inbound_only()) {
         let unknown = record.foreign.as_ref().and_then(|foreign| {
@@ -194,6 +212,17 @@ pub(crate) fn encode_addresses(record: &Record) -> Option<Vec<u8>> {
     let mut entries = record.addresses.iter();
     let tells = entries.any(|entry| entry.history.sources.intersects(Sources::SELF_TOLD));
     value.source = record.source_group().filter(|_| tells);
+    // Each outcome is written with the address that it is about: what was learnt from it is so too.
+    let mut entries = record.addresses.iter();
+    let dialled = entries.any(|entry| entry.history.flags.contains(Flags::EVIDENCE));
+    value.learnt = model
+        .kept()
+        .filter(|_| dialled)
+        .map(|learnt| LearntMessage {
+            successes: learnt.iter().map(|one| one.successes as f32).collect(),
+            outcomes: learnt.iter().map(|one| one.outcomes as f32).collect(),
+            at: model.learnt_at.0,
+        });
     value.format = Some(Format {
         version: FORMAT,
         changed_at: record.addresses_changed.0,
@@ -325,6 +354,7 @@ pub(crate) struct StoredAddresses {
     pub(crate) latency: Option<Latency>,
     pub(crate) first_proven: Option<Timestamp>,
     pub(crate) source: Option<Site>,
+    pub(crate) model: Option<Model>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -359,7 +389,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes)?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22, 23])?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -394,6 +424,7 @@ pub(crate) fn decode_addresses(
     stored.latency = value.latency.and_then(Latency::loaded);
     stored.first_proven = value.first_proven.map(|at| past(at, now));
     stored.source = value.source.and_then(source);
+    stored.model = value.learnt.and_then(|learnt| decode_model(&learnt, now));
     let records = [
         (RecordFormat::Interop, value.certified_record),
         (RecordFormat::Legacy, value.legacy_record),
@@ -503,6 +534,18 @@ fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
         return Err(Undecodable::TooLarge);
     }
     Ok(())
+}
+
+fn decode_model(message: &LearntMessage, now: Timestamp) -> Option<Model> {
+    if message.successes.len() != message.outcomes.len() {
+        return None;
+    }
+    let sums = message.successes.iter().zip(&message.outcomes);
+    let learnt = sums.map(|(successes, outcomes)| Learnt {
+        successes: f64::from(*successes),
+        outcomes: f64::from(*outcomes),
+    });
+    Model::loaded(learnt.collect(), past(message.at, now))
 }
 
 fn source(number: u64) -> Option<Site> {

@@ -20,6 +20,7 @@ use crate::{
     datastore::{Batch, Datastore, DatastoreError},
     event::Event,
     inner::Inner,
+    quality::Model,
     record::{Books, Class, Record},
 };
 
@@ -166,13 +167,14 @@ impl Engine {
             self.store.with(|state, _| {
                 let persist_hearsay = state.config.persist_hearsay();
                 for (peer, change) in page {
+                    let model = &state.model;
                     state.table.change(peer, |record| {
                         let b32 = key::b32(peer);
                         if persist_hearsay || record.class() > Class::Hearsay {
                             // What changed while it was hearsay was not written then.
                             let late = !persist_hearsay && record.saved.is_empty();
                             let whole = change.purge || late;
-                            encode(record, change, whole, &b32, &mut batch);
+                            encode(record, model, change, whole, &b32, &mut batch);
                         } else if !record.saved.is_empty() {
                             take_back(record, change, &b32, &mut batch);
                         }
@@ -229,10 +231,17 @@ fn answer(waiters: Vec<Waiter>, outcome: &Result<(), Unsaved>) {
 }
 
 /// Writes what changed of a peer, or the whole of it, as it is now.
-fn encode(record: &mut Record, change: &Change, whole: bool, b32: &str, batch: &mut Batch) {
+fn encode(
+    record: &mut Record,
+    model: &Model,
+    change: &Change,
+    whole: bool,
+    b32: &str,
+    batch: &mut Batch,
+) {
     let books = if whole { Books::all() } else { change.books };
     if books.contains(Books::ADDRESSES) {
-        let value = codec::encode_addresses(record);
+        let value = codec::encode_addresses(record, model);
         write(record, Books::ADDRESSES, key::addresses(b32), value, batch);
     }
     if books.contains(Books::PROTOCOLS) {

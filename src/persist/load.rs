@@ -135,6 +135,11 @@ impl Loader {
             // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
             self.note_saved(&peer, Books::ADDRESSES);
         })?;
+        if let Some(model) = stored.model
+            && model.learnt_at > self.state.model.learnt_at
+        {
+            self.state.model = model;
+        }
         let config = &self.state.config;
         let (max_len, limit) = (
             config.max_address_len().get(),
