@@ -36,6 +36,13 @@ pub enum Refused {
     /// [`Config::max_claims_per_ip`](crate::Config::max_claims_per_ip) are said to be already.
     #[error("`max_claims_per_ip` peers are said to be at this IP address already")]
     TooManyClaims,
+    /// A `/dnsaddr` name that only strangers told: Kademlia, rendezvous, or another discovery protocol.
+    #[error("`/dnsaddr` is not taken from hearsay")]
+    DnsaddrByHearsay,
+    /// One more DNS name than [`Config::max_hearsay_names`](crate::Config::max_hearsay_names) that strangers told of
+    /// a peer.
+    #[error("strangers told `max_hearsay_names` names of the peer already")]
+    TooManyNames,
     /// An address that the [filter](crate::Config::with_address_filter) does not admit.
     #[error("the configured filter does not admit the address")]
     Filtered,
@@ -100,7 +107,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 27] = [
+    pub const ALL: [Refused; 29] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
@@ -109,6 +116,8 @@ impl Refused {
         Refused::OwnAddress,
         Refused::OutOfScope,
         Refused::TooManyClaims,
+        Refused::DnsaddrByHearsay,
+        Refused::TooManyNames,
         Refused::Filtered,
         Refused::InvalidProtocol,
         Refused::ProtocolTooLong,

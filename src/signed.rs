@@ -271,7 +271,7 @@ impl PeerStore {
         let new = match verify(envelope, inner.config().max_signed_record_len().get()) {
             Ok(new) => new,
             Err(error) => {
-                inner.with(|state, _| state.refuse(error.reason()));
+                inner.with(|state, _| state.refuse(error.reason(), 1));
                 tracing::debug!(%error, "refused a signed peer record");
                 return Err(error);
             }

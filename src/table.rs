@@ -16,7 +16,7 @@ use crate::{
     crowd::{Crowd, Place, pick},
     group::{Group, Site},
     links::Links,
-    record::{Class, Rare, Record},
+    record::{Books, Class, Rare, Record},
     schedule::{Due, Schedule},
     seat::{List, Seat, site},
     view::View,
@@ -160,6 +160,7 @@ impl Table {
         Some(&mut self.row_mut(slot)?.packed)
     }
 
+    #[cfg(feature = "identify")]
     pub(crate) fn rare_mut(&mut self, slot: u32) -> Option<&mut Rare> {
         self.rare.get_mut(&slot).map(|rare| &mut **rare)
     }
@@ -172,10 +173,6 @@ impl Table {
             .flatten()
             .copied()
             .collect()
-    }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
     }
 
     fn rare_of(&self, slot: u32, packed: &Packed) -> Option<&Rare> {
@@ -266,21 +263,26 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Notes who is connected, and from where.
-    pub(crate) fn note_links(&mut self, slot: u32, links: &Links) {
+    /// Notes who is connected, and from where. Returns the books in which another group stands than is known now.
+    pub(crate) fn note_links(&mut self, slot: u32, links: &Links) -> Books {
         let Some(packed) = self.packed_mut(slot) else {
-            return;
+            return Books::empty();
         };
         let Some(id) = packed.id() else {
-            return;
+            return Books::empty();
         };
-        let source = links.source(&id);
+        let (source, before) = (links.source(&id), packed.source());
         packed.set(Has::CONNECTED, links.count(&id) > 0);
         packed.set(Has::ACCEPTED, links.is_accepted(&id));
-        if source.is_some() && source != packed.source() {
-            self.change(slot, |record| record.source = source);
-        } else {
+        if source.is_none() || source == before {
             self.seat_again(slot);
+            return Books::empty();
+        }
+        let saved = packed.saved();
+        self.change(slot, |record| record.source = source);
+        match source.map(Site::group) == before.map(Site::group) {
+            true => Books::empty(),
+            false => saved & (Books::ADDRESSES | Books::PROTOCOLS),
         }
     }
 
@@ -626,7 +628,6 @@ fn next_choice(choices: &mut u64, hasher: &RandomState) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Books;
 
     fn filled(n: usize) -> (Table, Vec<PeerId>) {
         let mut table = Table::default();

@@ -136,6 +136,11 @@ impl Loader {
             // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
             self.note_saved(&peer, Books::ADDRESSES);
         })?;
+        if let Some(model) = stored.model
+            && model.learnt_at > self.state.model.learnt_at
+        {
+            self.state.model = model;
+        }
         let config = &self.state.config;
         let (max_len, limit) = (config.address_len_limit(), config.addresses_limit());
         let mut record = Record::new(peer, self.now.wall);
@@ -197,6 +202,7 @@ impl Loader {
         }
         record.latency = stored.latency;
         record.first_proven = stored.first_proven;
+        record.source = stored.source;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.rare.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -222,6 +228,7 @@ impl Loader {
         self.attach(peer, Books::PROTOCOLS, |record| {
             record.put_protocols(protocols);
             record.protocols_changed = stored.changed_at;
+            record.source = stored.source.or(record.source);
             if !stored.unknown.is_empty() {
                 record.rare.foreign.get_or_insert_default().protocols = stored.unknown;
             }
@@ -259,6 +266,7 @@ impl Loader {
                 known.rare.tags = record.rare.tags;
                 known.latency = record.latency;
                 known.first_proven = record.first_proven;
+                known.source = record.source.or(known.source);
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.rare.foreign {

@@ -41,13 +41,18 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, sources) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
             if self.hear(&address, sources, rules, delta) {
                 continue;
             }
-            if rules.own.contains(&address) && sources != Sources::PINNED {
-                delta.refuse(Refused::OwnAddress);
-            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+            let refused = rules.refuses(self, &address, sources);
+            if let Some(reason) =
+                refused.or_else(|| self.refuses_name(&address, &newcomers, sources, rules))
+            {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
@@ -82,6 +87,10 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, source) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             let part = match self.find(&address) {
                 Some(_) => &mut complete,
                 None => &mut newcomers,
@@ -180,8 +189,22 @@ impl Record {
         let before = self.addresses.len();
         self.addresses
             .retain(|entry| !rules.has_expired(&entry.history, epoch));
+        self.age_proofs(rules);
         if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// Notes which proofs have become too old to count: a peer is not worth more for them.
+    pub(crate) fn age_proofs(&mut self, rules: Rules<'_>) {
+        let epoch = self.epoch;
+        for entry in &mut self.addresses {
+            if rules
+                .proof_ends(&entry.history, epoch)
+                .is_some_and(|at| at <= rules.now)
+            {
+                entry.history.flags.insert(Flags::PROOF_AGED);
+            }
         }
     }
 
@@ -293,6 +316,7 @@ impl Record {
         let before = *history;
         rules.model.succeeded(history, epoch, standing, rules.now);
         history.flags.insert(Flags::IN_USE);
+        history.flags.remove(Flags::PROOF_AGED);
         if quality::is_worth_saving(&before, history, epoch, standing) {
             delta.save_later |= Books::ADDRESSES;
         }
@@ -380,6 +404,10 @@ impl Record {
             return;
         };
         let history = &mut entry.history;
+        if history.flags.contains(Flags::HELD) {
+            history.flags.remove(Flags::HELD);
+            history.last_heard = now;
+        }
         if !history.flags.contains(Flags::IN_USE) {
             return;
         }
@@ -436,6 +464,12 @@ impl Record {
                 rules,
                 delta,
             );
+        }
+        if rules.links.is_open(&self.id, address)
+            && let Some(address) = self.normalise(address, rules, &mut Delta::default())
+            && let Some(entry) = self.find(&address)
+        {
+            entry.history.flags.insert(Flags::HELD);
         }
     }
 

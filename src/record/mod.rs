@@ -6,6 +6,7 @@
 mod addresses;
 mod extras;
 mod latency;
+mod names;
 mod protocols;
 mod rare;
 mod rules;
@@ -32,6 +33,8 @@ use crate::{
 };
 
 pub(crate) use addresses::Outcome;
+#[cfg(feature = "identify")]
+pub(crate) use extras::is_key_of;
 pub(crate) use extras::{check_metadata, is_of_identify};
 pub(crate) use latency::Latency;
 pub(crate) use protocols::check_protocols;

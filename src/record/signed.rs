@@ -40,7 +40,9 @@ impl Record {
             // It adds nothing: what the peer or the user dropped since then would come back.
             Verdict::Repeat => {
                 for address in &new.addresses {
-                    if let Some(address) = self.normalise(address, rules, delta) {
+                    if let Some(address) = self.normalise(address, rules, delta)
+                        && !rules.is_own(&address, Sources::CERTIFIED)
+                    {
                         self.hear(&address, Sources::CERTIFIED, rules, delta);
                     }
                 }
