@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bitflags::bitflags;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use crate::{history::History, refusal::Refused};
 
@@ -146,10 +147,32 @@ impl AddressInfo {
     }
 }
 
+/// The bytes of an address in the form that is stored, without an allocation for those that are short.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Address(SmallVec<[u8; 32]>);
+
+impl From<&[u8]> for Address {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl AsRef<[u8]> for Address {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<[u8]> for Address {
+    fn eq(&self, bytes: &[u8]) -> bool {
+        *self.0 == *bytes
+    }
+}
+
 /// One address as a record keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) address: Multiaddr,
+    pub(crate) address: Address,
     pub(crate) history: History,
 }
 
@@ -223,6 +246,18 @@ pub(crate) fn without_given(
         offers.retain(|offer| bare(offer).as_ref() != Some(&given));
     }
     offers
+}
+
+/// Whether the bytes are parts of addresses, one after the other.
+pub(crate) fn is_multiaddr(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Ok((_, after)) = Protocol::from_bytes(rest) else {
+            return false;
+        };
+        rest = after;
+    }
+    true
 }
 
 /// The parts of an address that was a multiaddr before.

@@ -294,11 +294,9 @@ impl Table {
             false => None,
         };
         let known = self.packed(slot)?.addresses();
-        let addresses = known.filter_map(|known| {
-            Some(Entry {
-                address: known.multiaddr()?,
-                history: known.history,
-            })
+        let addresses = known.map(|known| Entry {
+            address: known.address.into(),
+            history: known.history,
         });
         let Shared { lists, texts } = &self.shared;
         let text = |number: Option<u32>| texts.get(number?).cloned();

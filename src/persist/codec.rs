@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::{PeerId, PublicKey};
 use prost::{
     DecodeError, Message,
@@ -13,7 +13,7 @@ use prost::{
 };
 
 use crate::{
-    address::{Entry, Sources, protocols},
+    address::{Address, Entry, Sources, is_multiaddr, protocols},
     clock::Timestamp,
     compact::Known,
     group::{Group, Site},
@@ -352,7 +352,7 @@ pub(crate) struct StoredAddresses {
     pub(crate) entries: Vec<Entry>,
     pub(crate) signed: Option<SignedRecord>,
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
-    pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
+    pub(crate) in_addresses: Vec<(Address, Box<[u8]>)>,
     /// The tags, not checked yet.
     pub(crate) tags: Vec<(String, KeptTag)>,
     /// Tags that do not decode.
@@ -470,10 +470,11 @@ fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
 fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, Vec<u8>)> {
     let message = AddressMessage::decode(bytes).ok()?;
     let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
-    let address = Multiaddr::try_from(message.multiaddr).ok()?;
-    if address.is_empty() {
+    // An address, of which each part is known.
+    if message.multiaddr.is_empty() || !is_multiaddr(&message.multiaddr) {
         return None;
     }
+    let address = Address::from(&message.multiaddr[..]);
     let step = |at| epoch.step(past(at, now));
     let saturated = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
     let mut history = match message.history {

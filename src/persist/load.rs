@@ -11,12 +11,12 @@ use super::{
     key::{self, Key},
 };
 use crate::{
-    address::{Entry, bare},
+    address::{Address, Entry, bare_bytes},
     clock::Timestamp,
     config::Config,
     datastore::{Datastore, DatastoreError},
     record::{Books, Class, Foreign, Record, check_metadata, check_protocols, is_inlined},
-    refusal::Refusals,
+    refusal::Reasons,
     seat::List,
     state::{Now, State},
 };
@@ -145,7 +145,8 @@ impl Loader {
         let (max_len, limit) = (config.address_len_limit(), config.addresses_limit());
         let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
-            match bare(&peer, &entry.address, max_len) {
+            let address = bare_bytes(&peer, entry.address.as_ref(), max_len);
+            match address.map(|address| address.map(Address::from)) {
                 Ok(Some(address)) => match record.find(&address) {
                     // Another program may have stored it with `/p2p/<peer>` and without.
                     Some(known) => known.history.sources |= entry.history.sources,
@@ -215,7 +216,7 @@ impl Loader {
     fn protocols(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
         let stored = codec::decode_protocols(value, self.now.wall)
             .inspect_err(|_| self.note_saved(&peer, Books::PROTOCOLS))?;
-        let mut refused = Refusals::default();
+        let mut refused = Reasons::default();
         let names = stored.names;
         let mut protocols = check_protocols(names, &self.state.config, &mut refused);
         let limit = self.state.config.max_protocols_per_peer().get();

@@ -28,7 +28,7 @@ use crate::{
     group::Site,
     history::Epoch,
     links::Links,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refused},
     seat::{Seat, seat},
 };
 
@@ -80,7 +80,7 @@ pub(crate) struct Delta {
     /// The metadata keys that changed.
     pub(crate) metadata: Vec<String>,
     /// What was refused, by reason.
-    pub(crate) refused: Refusals,
+    pub(crate) refused: Reasons,
     /// What came of dials, by the standing that the address had: the model learns from it.
     pub(crate) outcomes: Vec<(Standing, bool)>,
 }

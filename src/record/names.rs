@@ -1,11 +1,11 @@
 //! DNS names that strangers tell: each dial to one asks a server that its owner chose, and one domain has endlessly
 //! many of them.
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::multiaddr::Protocol;
 
 use super::{Record, Rules};
 use crate::{
-    address::{Entry, Sources},
+    address::{Address, Entry, Sources, protocols},
     claims::is_claim,
     refusal::Refused,
 };
@@ -14,8 +14,8 @@ impl Record {
     /// Why a name is not taken from these sources beside what is known of the peer and the other `newcomers`, if so.
     pub(super) fn refuses_name(
         &self,
-        address: &Multiaddr,
-        newcomers: &[Multiaddr],
+        address: &Address,
+        newcomers: &[Address],
         sources: Sources,
         rules: Rules<'_>,
     ) -> Option<Refused> {
@@ -23,7 +23,7 @@ impl Record {
             return None;
         }
         // What stands behind it is for its owner to say, at each look-up anew, and may be any number of addresses.
-        if address.iter().any(|p| matches!(p, Protocol::Dnsaddr(_))) {
+        if protocols(address.as_ref()).any(|p| matches!(p, Protocol::Dnsaddr(_))) {
             return Some(Refused::DnsaddrByHearsay);
         }
         let known = self.addresses.iter().filter(|entry| is_strangers(entry));
@@ -39,8 +39,8 @@ fn is_strangers(entry: &Entry) -> bool {
     is_claim(entry.history.sources) && !entry.history.sources.intersects(better)
 }
 
-fn is_name(address: &Multiaddr) -> bool {
-    address.iter().any(|protocol| {
+fn is_name(address: &Address) -> bool {
+    protocols(address.as_ref()).any(|protocol| {
         matches!(
             protocol,
             Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 
 use super::Record;
 use crate::{
-    address::{Sources, Standing},
+    address::{Address, Sources, Standing},
     claims::{self, Claims},
     clock::Timestamp,
     compact::Known,
@@ -79,7 +79,7 @@ impl Rules<'_> {
 
     /// Whether it turned out to be this node's own, so that nobody is believed who tells it; pinned ones are the
     /// user's word.
-    pub(crate) fn is_own(&self, address: &Multiaddr, sources: Sources) -> bool {
+    pub(crate) fn is_own(&self, address: &Address, sources: Sources) -> bool {
         sources != Sources::PINNED && self.is_among_own(address.as_ref())
     }
 
@@ -106,7 +106,7 @@ impl Rules<'_> {
     pub(crate) fn refuses(
         &self,
         record: &Record,
-        address: &Multiaddr,
+        address: &Address,
         sources: Sources,
     ) -> Option<Refused> {
         if self.is_out_of_scope(&record.id, address.as_ref(), sources) {

@@ -32,7 +32,7 @@ use crate::{
     persist::Pending,
     quality::Model,
     record::Rules,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refusals, Refused},
     table::Table,
     view::View,
 };
@@ -77,7 +77,7 @@ pub struct Changed {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) changed: bool,
-    pub(crate) refused: Refusals,
+    pub(crate) refused: Reasons,
 }
 
 impl Written {
