@@ -31,6 +31,9 @@ const TRIES: usize = 64;
 /// The index is in so many parts: each grows by itself, so that no growth takes long.
 const SHARDS: usize = 512;
 
+/// Lists of protocols that are gone through under one hold of the lock.
+const MAX_LISTS: usize = 1_024;
+
 /// Rows in one block: the table grows by such blocks, and moves none.
 const BLOCK: usize = 256;
 
@@ -165,14 +168,11 @@ impl Table {
         self.rare.get_mut(&slot).map(|rare| &mut **rare)
     }
 
-    /// The slots of those who speak a protocol.
-    pub(crate) fn speakers(&self, protocol: &str) -> Vec<u32> {
-        self.shared
-            .lists
-            .speakers(protocol)
-            .flatten()
-            .copied()
-            .collect()
+    /// The slots of those who speak a protocol; `None` when it stands in more different lists than can be gone through
+    /// at once, because somebody sees to it that no two peers have the same.
+    pub(crate) fn speakers(&self, protocol: &str) -> Option<Vec<u32>> {
+        let lists = self.shared.lists.speakers(protocol);
+        (lists.len() <= MAX_LISTS).then(|| lists.flatten().copied().collect())
     }
 
     fn rare_of(&self, slot: u32, packed: &Packed) -> Option<&Rare> {
