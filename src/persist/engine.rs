@@ -11,10 +11,11 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::{
     codec, key,
-    pending::{Begun, Change, Due, Unsaved, Waiter},
+    pending::{Begun, Change, Due, InFlight, Unsaved, Waiter},
 };
 use crate::{
     datastore::{Batch, Datastore, DatastoreError},
@@ -26,10 +27,13 @@ use crate::{
 };
 
 /// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.
-const PEERS_PER_COMMIT: usize = 4_096;
+const PEERS_PER_COMMIT: usize = 16_384;
 
 /// Peers that are encoded under one hold of the store's lock.
-const PEERS_PER_LOCK: usize = 32;
+const PEERS_PER_LOCK: usize = 16;
+
+/// Peers that are marked under one hold of the store's lock.
+const MARKED_PER_LOCK: usize = 256;
 
 pub(crate) struct Engine {
     store: Arc<Inner>,
@@ -60,7 +64,7 @@ impl Engine {
                 waiters,
                 closing,
             } = self.store.with(|state, _| state.pending.begin());
-            let outcome = self.commit(changes).await;
+            let outcome = self.commit(changes.into_vec()).await;
             if closing {
                 self.close().await;
                 self.end.last = Some((waiters, outcome));
@@ -101,6 +105,9 @@ impl Engine {
 
     /// Writes what was dirty; what it could not write is dirty again.
     async fn commit(&self, changes: Vec<(PeerId, Change)>) -> Result<(), Unsaved> {
+        let in_flight = InFlight::new(&changes, PEERS_PER_COMMIT);
+        self.store
+            .with(|state, _| state.pending.set_in_flight(in_flight));
         let mut rest = changes.into_iter();
         let (mut unwritten, mut error) = (Vec::new(), None);
         while error.is_none() {
@@ -109,17 +116,28 @@ impl Engine {
                 break;
             }
             match self.commit_part(&mut part).await {
-                Ok(()) => self.store.with(|state, _| state.pending.committed(&part)),
+                Ok(()) => {
+                    let written = part.len();
+                    self.store.with(|state, _| state.pending.committed(written));
+                }
                 Err(refused) => (unwritten, error) = (part, Some(Arc::new(refused))),
             }
         }
-        unwritten.extend(rest);
-        let unsaved = self.store.with(|state, now| {
-            let unsaved = state.pending.end(unwritten, error.is_some(), now.elapsed);
+        let mut unwritten = unwritten.into_iter().chain(rest);
+        loop {
+            let page: Vec<_> = unwritten.by_ref().take(MARKED_PER_LOCK).collect();
+            if page.is_empty() {
+                break;
+            }
+            self.store
+                .with(|state, now| state.pending.give_back(page, now.elapsed));
+        }
+        let (unsaved, _over) = self.store.with(|state, now| {
+            let (unsaved, over) = state.pending.end(error.is_some(), now.elapsed);
             if let Some(error) = error.clone() {
                 state.bus.publish(Event::CommitFailed { error, unsaved });
             }
-            unsaved
+            (unsaved, over)
         });
         let Some(error) = error else {
             return Ok(());
@@ -165,23 +183,24 @@ impl Engine {
             }
         }
         for page in part.chunks_mut(PEERS_PER_LOCK) {
+            let names: SmallVec<[String; PEERS_PER_LOCK]> =
+                page.iter().map(|(peer, _)| key::b32(peer)).collect();
             self.store.with(|state, _| {
                 let persist_hearsay = state.config.persist_hearsay();
-                for (peer, change) in page {
+                for ((peer, change), b32) in page.iter_mut().zip(&names) {
                     let Some(slot) = state.table.find(peer) else {
                         continue;
                     };
                     let Some(view) = state.table.view(slot) else {
                         continue;
                     };
-                    let b32 = key::b32(peer);
                     let saved = if persist_hearsay || view.class() > Class::Hearsay {
                         // What changed while it was hearsay was not written then.
                         let late = !persist_hearsay && view.saved().is_empty();
                         let whole = change.purge || late;
-                        encode(&view, &state.model, change, whole, &b32, &mut batch)
+                        encode(&view, &state.model, change, whole, b32, &mut batch)
                     } else if !view.saved().is_empty() {
-                        take_back(&view, change, &b32, &mut batch);
+                        take_back(&view, change, b32, &mut batch);
                         Books::empty()
                     } else {
                         continue;
