@@ -3,7 +3,7 @@
 //! What it adds stands in field numbers from 16 up, which js-libp2p skips. Fields that this version does not
 //! know, and addresses that its multiaddr does not parse, are kept as bytes and written back.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::{PeerId, PublicKey};
@@ -15,13 +15,19 @@ use prost::{
 use crate::{
     address::{Entry, Sources},
     clock::Timestamp,
+    config::Config,
     history::{Epoch, Flags, History},
     record::{KeptTag, Latency, Record},
     signed::{RecordFormat, SignedRecord},
 };
 
-/// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
-pub(crate) const MAX_VALUE_LEN: usize = 1024 * 1024;
+/// Larger values are not decoded, unless the limits of the store allow for them: at their defaults a peer's largest
+/// value takes some tens of kilobytes.
+const MAX_VALUE_LEN: usize = 1024 * 1024;
+
+/// Bytes in fields that this version does not know, of one value. More are not kept, so that a value does not outgrow
+/// its limit when it is written again, and a datastore does not choose how much memory a peer takes.
+const MAX_UNKNOWN_LEN: usize = 16 * 1024;
 
 /// The layout that this version writes into the `format` fields.
 const FORMAT: u32 = 1;
@@ -314,7 +320,11 @@ pub(crate) struct StoredAddresses {
     pub(crate) latency: Option<Latency>,
     pub(crate) first_proven: Option<Timestamp>,
     pub(crate) unknown: Vec<u8>,
+    /// Whether there were more unknown fields than are kept.
+    pub(crate) unknown_dropped: bool,
     pub(crate) changed_at: Timestamp,
+    /// Whether something in it is said to have happened in the future.
+    pub(crate) from_the_future: bool,
 }
 
 /// A peer's protocols as a datastore holds them; the names are not checked yet.
@@ -322,14 +332,16 @@ pub(crate) struct StoredAddresses {
 pub(crate) struct StoredProtocols {
     pub(crate) names: Vec<String>,
     pub(crate) unknown: Vec<u8>,
+    /// Whether there were more unknown fields than are kept.
+    pub(crate) unknown_dropped: bool,
     pub(crate) changed_at: Timestamp,
 }
 
 /// Why a value was not understood.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Undecodable {
-    #[error("it is larger than {MAX_VALUE_LEN} bytes")]
-    TooLarge,
+    #[error("it has {len} bytes, {most} are the most")]
+    TooLarge { len: usize, most: usize },
     #[error("it is not the protobuf message that belongs there")]
     Message(#[from] DecodeError),
     #[error("it is not a public key")]
@@ -341,9 +353,10 @@ pub(crate) enum Undecodable {
 /// Decodes the value of a peer's addresses. A time that lies in the future counts as `now`.
 pub(crate) fn decode_addresses(
     bytes: &[u8],
+    config: &Config,
     now: Timestamp,
 ) -> Result<StoredAddresses, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, max_addresses_value(config))?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
     let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21])?;
@@ -358,10 +371,15 @@ pub(crate) fn decode_addresses(
         (ADDRESSES_FIELD, value.addresses),
         (NEWER_ADDRESSES_FIELD, value.newer_addresses),
     ];
+    // A clock that was ahead was so for all that it said.
+    let written = value.format.map_or(0, |format| format.changed_at);
+    let ahead = written.saturating_sub(now.0);
+    stored.from_the_future = ahead > 0;
     for (field, messages) in fields {
         for message in messages {
             match decode_address(&message, epoch, now) {
-                Some((entry, unknown)) => {
+                Some((entry, unknown, latest)) => {
+                    stored.from_the_future |= latest > now;
                     if !unknown.is_empty() {
                         let address = entry.address.clone();
                         stored.in_addresses.push((address, unknown.into()));
@@ -374,7 +392,11 @@ pub(crate) fn decode_addresses(
     }
     for bytes in value.tags {
         match decode_tag(&bytes) {
-            Some(tag) => stored.tags.push(tag),
+            Some((name, mut tag)) => {
+                let present = |at: Timestamp| Timestamp(at.0.saturating_sub(ahead));
+                tag.expires = tag.expires.map(present);
+                stored.tags.push((name, tag));
+            }
             None => stored.unreadable_tags += 1,
         }
     }
@@ -390,7 +412,28 @@ pub(crate) fn decode_addresses(
     });
     // One alone is kept; two are there only if two programs wrote in turn.
     stored.signed = records.max_by_key(|record| record.seq);
+    stored.drop_unknown_beyond_limit();
     Ok(stored)
+}
+
+impl StoredAddresses {
+    fn drop_unknown_beyond_limit(&mut self) {
+        let in_addresses = self.in_addresses.iter().map(|(_, unknown)| unknown.len());
+        let in_tags = self.tags.iter().map(|(_, tag)| tag.unknown.len());
+        let in_record = self.signed.as_ref().map(|signed| signed.unknown.len());
+        let all: usize = in_addresses.chain(in_tags).chain(in_record).sum();
+        self.unknown_dropped = all + self.unknown.len() > MAX_UNKNOWN_LEN;
+        if !self.unknown_dropped {
+            return;
+        }
+        (self.unknown, self.in_addresses) = (Vec::new(), Vec::new());
+        self.tags
+            .iter_mut()
+            .for_each(|(_, tag)| tag.unknown = Box::default());
+        if let Some(signed) = &mut self.signed {
+            signed.unknown = Arc::default();
+        }
+    }
 }
 
 fn decode_record(format: RecordFormat, bytes: &[u8]) -> Option<SignedRecord> {
@@ -415,8 +458,12 @@ fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
     Some((message.name, tag))
 }
 
-/// An address, and the fields in it that this version does not know.
-fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, Vec<u8>)> {
+/// An address, the fields in it that this version does not know, and the latest moment that it speaks of.
+fn decode_address(
+    bytes: &[u8],
+    epoch: Epoch,
+    now: Timestamp,
+) -> Option<(Entry, Vec<u8>, Timestamp)> {
     let message = AddressMessage::decode(bytes).ok()?;
     let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
     let address = Multiaddr::try_from(message.multiaddr).ok()?;
@@ -453,19 +500,32 @@ fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, 
     history.flags.set(Flags::EVIDENCE, evidence);
     let wrong_peer = kept.is_some_and(|kept| kept.wrong_peer);
     history.flags.set(Flags::WRONG_PEER, wrong_peer);
-    Some((Entry { address, history }, unknown))
+    let latest = kept.map_or(0, |kept| {
+        let proven = kept.last_success.max(kept.last_failure).max(kept.evidence);
+        kept.first_heard
+            .max(kept.last_heard)
+            .max(proven.unwrap_or_default())
+    });
+    Some((Entry { address, history }, unknown, Timestamp(latest)))
 }
 
 /// Decodes the value of a peer's protocols.
 pub(crate) fn decode_protocols(
     bytes: &[u8],
+    config: &Config,
     now: Timestamp,
 ) -> Result<StoredProtocols, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, max_protocols_value(config))?;
     let value = ProtocolsValue::decode(bytes)?;
+    let mut unknown = unknown_fields(bytes, &[1, 16])?;
+    let unknown_dropped = unknown.len() > MAX_UNKNOWN_LEN;
+    if unknown_dropped {
+        unknown = Vec::new();
+    }
     Ok(StoredProtocols {
         names: value.protocols,
-        unknown: unknown_fields(bytes, &[1, 16])?,
+        unknown,
+        unknown_dropped,
         changed_at: value
             .format
             .map_or(now, |format| past(format.changed_at, now)),
@@ -474,7 +534,7 @@ pub(crate) fn decode_protocols(
 
 /// Decodes the value of a peer's public key.
 pub(crate) fn decode_public_key(bytes: &[u8], peer: &PeerId) -> Result<PublicKey, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, MAX_VALUE_LEN)?;
     let key = PublicKey::try_decode_protobuf(bytes)?;
     if PeerId::from_public_key(&key) == *peer {
         Ok(key)
@@ -483,11 +543,40 @@ pub(crate) fn decode_public_key(bytes: &[u8], peer: &PeerId) -> Result<PublicKey
     }
 }
 
-fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
-    if bytes.len() > MAX_VALUE_LEN {
-        return Err(Undecodable::TooLarge);
+fn check_len(bytes: &[u8], most: usize) -> Result<(), Undecodable> {
+    let len = bytes.len();
+    if len > most {
+        return Err(Undecodable::TooLarge { len, most });
     }
     Ok(())
+}
+
+/// What numbers, times and lengths take beside an address, a tag or a protocol name.
+const OVERHEAD: usize = 160;
+
+/// The longest value of a peer's addresses that is read: at least the longest that is written under these limits.
+fn max_addresses_value(config: &Config) -> usize {
+    let of =
+        |count: NonZeroUsize, len: usize| count.get().saturating_mul(len.saturating_add(OVERHEAD));
+    let max_len = config.max_address_len().get();
+    // One that does not parse may be twice as long as one that does.
+    of(config.max_addresses_per_peer(), max_len.saturating_mul(3))
+        .saturating_add(of(
+            config.max_tags_per_peer(),
+            config.max_tag_name_len().get(),
+        ))
+        .saturating_add(config.max_signed_record_len().get())
+        .saturating_add(MAX_UNKNOWN_LEN + OVERHEAD)
+        .max(MAX_VALUE_LEN)
+}
+
+/// As [`max_addresses_value`], for protocols.
+fn max_protocols_value(config: &Config) -> usize {
+    let longest = config.max_protocol_len().get().saturating_add(OVERHEAD);
+    longest
+        .saturating_mul(config.max_protocols_per_peer().get())
+        .saturating_add(MAX_UNKNOWN_LEN + OVERHEAD)
+        .max(MAX_VALUE_LEN)
 }
 
 fn past(at: u64, now: Timestamp) -> Timestamp {
