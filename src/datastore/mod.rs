@@ -10,7 +10,7 @@ mod redb;
 
 pub use memory::MemoryDatastore;
 #[cfg(feature = "redb")]
-pub use redb::RedbDatastore;
+pub use redb::{RedbDatastore, RedbStorage};
 
 /// A key and its value.
 pub type KeyValue = (String, Vec<u8>);

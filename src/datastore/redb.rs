@@ -16,8 +16,10 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use parking_lot::Mutex;
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
+#[doc(hidden)]
+pub use self::medium::RedbStorage;
 use self::medium::{Medium, Trace, message};
 use super::{Batch, Datastore, DatastoreError, KeyValue};
 
@@ -36,6 +38,10 @@ const PAGE: usize = 256;
 /// at a time can hold it. A commit is one transaction over all its peers, synced before it returns. After a failure
 /// the file is opened anew for the next call, so that a disk that recovers is used again. A panic of redb is caught,
 /// unless the program aborts on panics, and is a failure like any other.
+///
+/// After a failed sync the system may show what it has never written, so that everything is copied to a new file, which
+/// then takes the place of the old one. (`<name>.unfinished-<number>` beside the file is what a crash left of that, or
+/// of the first start.)
 ///
 /// A file that is deleted, replaced or overwritten while it is in use is noticed by the next commit, which fails with
 /// [`DatastoreError::Lost`]; the store then writes everything that it holds. (Elsewhere than on Unix it is noticed
@@ -80,6 +86,8 @@ struct State {
     doubtful: Option<u64>,
     /// How often what was committed turned out to be gone.
     losses: u64,
+    /// A commit failed in a way that may mean that the system has dropped what it was to write, and forgotten about it.
+    in_doubt: bool,
 }
 
 /// `Database` is shared so that a long query does not hold the lock.
@@ -104,24 +112,17 @@ impl RedbDatastore {
         Self::open_medium(Medium::File(path.as_ref().to_path_buf()))
     }
 
-    /// Opens a database on storage other than a file, for tests that break it: `backend` is called at once, and again
-    /// after each failure. Hidden because the version of redb would become part of this crate's interface.
+    /// Opens a database on storage other than a file, for tests that break it.
     ///
     /// # Errors
     ///
     /// As [`RedbDatastore::open`].
     #[doc(hidden)]
-    pub fn open_backend<B: StorageBackend>(
+    pub fn open_storage(
         location: impl Into<String>,
-        backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
+        storage: impl RedbStorage,
     ) -> Result<Self, DatastoreError> {
-        Self::open_medium(Medium::Other {
-            location: location.into(),
-            open: Box::new(move |builder| {
-                let backend = backend().map_err(redb::StorageError::Io)?;
-                builder.create_with_backend(backend)
-            }),
-        })
+        Self::open_medium(Medium::other(location.into(), storage))
     }
 
     fn open_medium(medium: Medium) -> Result<Self, DatastoreError> {
@@ -133,6 +134,7 @@ impl RedbDatastore {
             stamp,
             doubtful: None,
             losses: 0,
+            in_doubt: false,
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -165,19 +167,9 @@ impl RedbDatastore {
         let stamp = new_stamp();
         shared.state.lock().doubtful = Some(stamp);
         shared.run("commit", |database| {
-            let transaction = database.begin_write()?;
-            {
-                let mut table = transaction.open_table(TABLE)?;
-                for (key, value) in batch.iter() {
-                    match value {
-                        Some(value) => table.insert(key, value)?,
-                        None => table.remove(key)?,
-                    };
-                }
-                transaction.open_table(STAMP)?.insert((), stamp)?;
-            }
-            transaction.commit()?;
-            Ok(())
+            let written = write(database, batch, stamp);
+            shared.state.lock().in_doubt |= written.as_ref().is_err_and(may_drop_writes);
+            written
         })?;
         if shared.committed(stamp) {
             return Ok(());
@@ -205,6 +197,11 @@ impl Shared {
                 location: self.medium.location(),
             }),
             Handle::Broken => {
+                // What was deleted meanwhile needs no copy.
+                if state.in_doubt && self.medium.trace().is_ok() {
+                    self.medium.move_to_new_ground()?;
+                }
+                state.in_doubt = false;
                 let database = Arc::new(self.medium.open(state.trace)?);
                 let stamp = guarded(&self.medium, "open", || stamp_of(&database))?;
                 if stamp != state.stamp && Some(stamp) != state.doubtful {
@@ -325,6 +322,34 @@ fn stamp_of(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(STAMP)?.insert((), stamp)?;
     transaction.commit()?;
     Ok(stamp)
+}
+
+fn write(database: &Database, batch: &Batch, stamp: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (key, value) in batch.iter() {
+            match value {
+                Some(value) => table.insert(key, value)?,
+                None => table.remove(key)?,
+            };
+        }
+        transaction.open_table(STAMP)?.insert((), stamp)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Whether a failed commit may have left pages that can be read, but will never be on the disk: Linux takes what it
+/// could not write for written. Whoever goes on with such a file loses all of it at the next power cut, so that what
+/// can be read is copied to a new file first. A full disk says so before it takes anything.
+fn may_drop_writes(error: &redb::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        redb::Error::Io(error) => !matches!(error.kind(), StorageFull | QuotaExceeded),
+        redb::Error::PreviousIo => true,
+        _ => false,
+    }
 }
 
 fn new_stamp() -> u64 {
