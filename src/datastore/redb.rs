@@ -159,9 +159,7 @@ impl RedbDatastore {
     fn apply(&self, batch: &Batch) -> Result<(), DatastoreError> {
         let shared = &*self.shared;
         let _committing = shared.committing.lock();
-        if !shared.is_as_left() {
-            shared.give_up();
-        }
+        shared.look_at_the_file();
         shared.database("commit")?;
         self.tell_of_losses()?;
         let stamp = new_stamp();
@@ -215,10 +213,24 @@ impl Shared {
         }
     }
 
-    /// Whether the path leads to the file that is in use, and nobody else has written to it.
-    fn is_as_left(&self) -> bool {
+    /// Lets go of the file if the path leads to another one, or if somebody else has written to it.
+    fn look_at_the_file(&self) {
+        let left = self.state.lock().trace;
         let now = self.medium.trace();
-        now.is_ok_and(|now| now == self.state.lock().trace)
+        if now.as_ref().is_ok_and(|now| *now == left) {
+            return;
+        }
+        if let (Some(left), Ok(Some(now))) = (left, now)
+            && left.is_same_file(&now)
+            && let Err(error) = self.medium.move_to_new_ground()
+        {
+            // Closing writes to the file. What was written there instead is to survive that, if it is a database.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "could not copy the file"
+            );
+        }
+        self.give_up();
     }
 
     /// Notes a commit that is in the file; whether the path still leads to it.

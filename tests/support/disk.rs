@@ -66,6 +66,8 @@ pub enum Failing {
     From(usize),
     /// The next sync: it loses what it was to make durable, but reads still see it, as on Linux. Then it works again.
     Sync,
+    /// All, as the disk is read-only.
+    ReadOnly,
 }
 
 impl Disk {
@@ -167,6 +169,7 @@ impl State {
                 Err(io::Error::other("the disk failed"))
             }
             Failing::From(at) if n >= at => Err(io::Error::other("the disk fails")),
+            Failing::ReadOnly => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             _ => Ok(()),
         }
     }
