@@ -70,7 +70,7 @@ fn commit_n_meets(fate: Fate, n: usize, done: &[Op]) -> bool {
     let acts = std::iter::repeat_n(Act::Succeed, n);
     match fate {
         Fate::Act(act) => datastore.next(acts.chain([act])),
-        Fate::FailsFromThenOn => datastore.next(acts.chain(vec![Act::Fail; 4_000])),
+        Fate::FailsFromThenOn => datastore.next(acts.chain(vec![Act::Fail; 10_000])),
         Fate::Late => datastore.next(acts),
     }
     let (mut promised, mut at) = (0, 0);
@@ -116,10 +116,8 @@ fn commit_n_meets(fate: Fate, n: usize, done: &[Op]) -> bool {
     );
     assert!(datastore.most_in_flight() <= 1);
     let met = datastore.started() > n;
-    if fate == Fate::FailsFromThenOn {
-        // Whatever was not promised by then is kept for when it works again.
-        while datastore.started() < 4_000 && hand.block(store.flush()).is_err() {}
-    }
+    // Whatever was not promised by then is kept for when it works again.
+    datastore.behave();
     calm_down(&mut hand, &store);
     let found = recovered(copy(&datastore.memory));
     assert_eq!(found, Model::default().after(done), "{context:?} at {at}");
