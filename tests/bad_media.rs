@@ -126,7 +126,7 @@ impl Patient {
     }
 
     /// Whether another process would find exactly what is in memory; `more` peers may be there beside it.
-    fn is_saved(self, datastore: impl FnOnce() -> RedbDatastore, more: usize) {
+    fn assert_saved(self, datastore: impl FnOnce() -> RedbDatastore, more: usize) {
         let (mut hand, expected) = (self.hand, contents(&self.store));
         hand.shutdown(self.store);
         let clock = ManualClock::default();

@@ -95,7 +95,7 @@ fn a_process_without_descriptors_saves_what_it_can_and_the_rest_later() {
     }
     drop(taken);
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 0);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 0);
     println!("{DONE}");
 }
 
@@ -127,7 +127,8 @@ fn a_read_only_file_is_named() {
     hand.shutdown(store);
     let set =
         |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    (set(&path, 0o444), set(folder.path(), 0o555));
+    set(&path, 0o444);
+    set(folder.path(), 0o555);
     let is_root = File::options().write(true).open(&path).is_ok();
     let shell: &[&str] = if is_root {
         &["setpriv", "--reuid", "65534", "--clear-groups"]
@@ -193,7 +194,7 @@ fn a_full_file_system_is_named_and_the_rest_is_saved_when_there_is_room() {
 
     fs::remove_file(ballast).unwrap();
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 0);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 0);
     println!("{DONE}");
 }
 
@@ -225,7 +226,7 @@ fn a_disk_that_is_unmounted_is_waited_for_and_nothing_is_written_in_its_stead() 
         &["--bind", disk.to_str().unwrap(), place.to_str().unwrap()],
     );
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 0);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 0);
     println!("{DONE}");
 }
 

@@ -34,7 +34,7 @@ fn survives_with(what: impl FnOnce(&Path), more: usize) {
     assert!(said.contains(path.to_str().unwrap()), "{said}");
     assert!(said.contains("deleted or replaced"), "{said}");
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), more);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), more);
     assert_eq!(leftovers(folder.path()), 1);
 }
 
@@ -79,7 +79,7 @@ fn a_file_that_was_moved_away_and_back_is_the_same() {
     fs::rename(&away, &path).unwrap();
     patient.live();
     patient.hand.flush(&patient.store);
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 0);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 0);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_file_that_was_replaced_by_its_own_backup_gets_everything_that_came_since() 
     let said = patient.flush_fails();
     assert!(said.contains("deleted or replaced"), "{said}");
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 3);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 3);
 }
 
 /// The same file, with other bytes: redb itself would not notice before the next start.
@@ -120,6 +120,30 @@ fn a_file_that_is_overwritten_by_another_one_gets_everything() {
         },
         60,
     );
+}
+
+/// A copy takes its place: with the rights that the old one had, and where a link leads to.
+#[test]
+#[cfg(unix)]
+fn a_copy_has_the_rights_of_the_file_and_stands_where_a_link_leads_to() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    let (folder, path) = file();
+    let link = folder.path().join("link.redb");
+    symlink(&path, &link).unwrap();
+    fs::write(&path, b"").unwrap();
+    let mut patient = Patient::on(&link);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let (before, content) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    // The same bytes: nothing is lost, but who wrote them is not known.
+    fs::write(&path, content).unwrap();
+    patient.live();
+    patient.hand.flush(&patient.store);
+    let after = fs::metadata(&path).unwrap();
+    assert_ne!(after.ino(), before.ino());
+    assert_eq!(after.permissions().mode() & 0o777, 0o640);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    patient.assert_saved(|| RedbDatastore::open(&link).unwrap(), 0);
 }
 
 #[test]
@@ -143,7 +167,7 @@ fn waits_for(what: impl FnOnce(&Path), says: &str, repair: impl FnOnce(&Path)) {
     }
     repair(&path);
     patient.recovers();
-    patient.is_saved(|| RedbDatastore::open(&path).unwrap(), 0);
+    patient.assert_saved(|| RedbDatastore::open(&path).unwrap(), 0);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn a_full_disk_is_named_and_what_did_not_fit_is_saved_when_there_is_room() {
     }
     disk.limit(None);
     patient.recovers();
-    patient.is_saved(|| Disk::with(disk.durable()).open().unwrap(), 0);
+    patient.assert_saved(|| Disk::with(disk.durable()).open().unwrap(), 0);
 }
 
 #[test]
@@ -37,5 +37,5 @@ fn a_disk_that_became_read_only_is_named_and_written_when_it_can_be() {
     assert!(said.contains("whether the disk is read-only"), "{said}");
     disk.fail(Failing::None);
     patient.recovers();
-    patient.is_saved(|| Disk::with(disk.durable()).open().unwrap(), 0);
+    patient.assert_saved(|| Disk::with(disk.durable()).open().unwrap(), 0);
 }

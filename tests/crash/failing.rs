@@ -157,7 +157,7 @@ fn every_commit_fails_once(seed: u64, operations: usize) -> usize {
 
 #[test]
 fn a_datastore_that_fails_at_commit_n_loses_nothing_for_any_n() {
-    let tried = every_commit_fails_once(7, 120);
+    let tried = every_commit_fails_once(7, 90);
     println!("{tried} commits met their fate, nothing lost");
 }
 
