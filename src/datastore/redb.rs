@@ -215,7 +215,15 @@ impl Shared {
 
     /// Lets go of the file if the path leads to another one, or if somebody else has written to it.
     fn look_at_the_file(&self) {
-        let left = self.state.lock().trace;
+        let left = match &*self.state.lock() {
+            State {
+                handle: Handle::Open(_),
+                trace,
+                ..
+            } => *trace,
+            // What is opened anew is looked at then.
+            _ => return,
+        };
         let now = self.medium.trace();
         if now.as_ref().is_ok_and(|now| *now == left) {
             return;

@@ -3,7 +3,7 @@
 //! What it adds stands in field numbers from 16 up, which js-libp2p skips. Fields that this version does not
 //! know, and addresses that its multiaddr does not parse, are kept as bytes and written back.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::{PeerId, PublicKey};
@@ -12,6 +12,7 @@ use prost::{
     encoding::{DecodeContext, decode_key, skip_field},
 };
 
+use super::limits::{MAX_UNKNOWN_LEN, MAX_VALUE_LEN, max_addresses_value, max_protocols_value};
 use crate::{
     address::{Entry, Sources},
     clock::Timestamp,
@@ -20,14 +21,6 @@ use crate::{
     record::{KeptTag, Latency, Record},
     signed::{RecordFormat, SignedRecord},
 };
-
-/// Larger values are not decoded, unless the limits of the store allow for them: at their defaults a peer's largest
-/// value takes some tens of kilobytes.
-const MAX_VALUE_LEN: usize = 1024 * 1024;
-
-/// Bytes in fields that this version does not know, of one value. More are not kept, so that a value does not outgrow
-/// its limit when it is written again, and a datastore does not choose how much memory a peer takes.
-const MAX_UNKNOWN_LEN: usize = 16 * 1024;
 
 /// The layout that this version writes into the `format` fields.
 const FORMAT: u32 = 1;
@@ -549,34 +542,6 @@ fn check_len(bytes: &[u8], most: usize) -> Result<(), Undecodable> {
         return Err(Undecodable::TooLarge { len, most });
     }
     Ok(())
-}
-
-/// What numbers, times and lengths take beside an address, a tag or a protocol name.
-const OVERHEAD: usize = 160;
-
-/// The longest value of a peer's addresses that is read: at least the longest that is written under these limits.
-fn max_addresses_value(config: &Config) -> usize {
-    let of =
-        |count: NonZeroUsize, len: usize| count.get().saturating_mul(len.saturating_add(OVERHEAD));
-    let max_len = config.max_address_len().get();
-    // One that does not parse may be twice as long as one that does.
-    of(config.max_addresses_per_peer(), max_len.saturating_mul(3))
-        .saturating_add(of(
-            config.max_tags_per_peer(),
-            config.max_tag_name_len().get(),
-        ))
-        .saturating_add(config.max_signed_record_len().get())
-        .saturating_add(MAX_UNKNOWN_LEN + OVERHEAD)
-        .max(MAX_VALUE_LEN)
-}
-
-/// As [`max_addresses_value`], for protocols.
-fn max_protocols_value(config: &Config) -> usize {
-    let longest = config.max_protocol_len().get().saturating_add(OVERHEAD);
-    longest
-        .saturating_mul(config.max_protocols_per_peer().get())
-        .saturating_add(MAX_UNKNOWN_LEN + OVERHEAD)
-        .max(MAX_VALUE_LEN)
 }
 
 fn past(at: u64, now: Timestamp) -> Timestamp {

@@ -11,6 +11,7 @@
 pub(crate) mod codec;
 mod engine;
 pub(crate) mod key;
+mod limits;
 mod load;
 mod pending;
 
