@@ -163,9 +163,9 @@ pub use behaviour::{Handler, PeerStoreBehaviour};
 pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, Tag, TagBook};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
-#[cfg(feature = "redb")]
-pub use datastore::RedbDatastore;
 pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
+#[cfg(feature = "redb")]
+pub use datastore::{RedbDatastore, RedbStorage};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
 pub use filter::{AddressFilter, dialable_only, public_only};

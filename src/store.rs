@@ -88,8 +88,9 @@ impl PeerStore {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn in_memory(local_peer_id: PeerId, config: Config) -> Self {
+        let started = config.clock().started();
         let state = State::new(local_peer_id, Arc::new(config), false);
-        Self::new(Inner::new(state, LoadReport::default()))
+        Self::new(Inner::new(state, LoadReport::default(), started))
     }
 
     pub(crate) fn new(inner: Arc<Inner>) -> Self {

@@ -140,7 +140,6 @@ impl Table {
         self.index[shard(hash)].find(hash, is_it).copied()
     }
 
-
     pub(crate) fn get(&self, id: &PeerId) -> Option<View<'_>> {
         self.view(self.find(id)?)
     }

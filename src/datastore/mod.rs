@@ -10,7 +10,7 @@ mod redb;
 
 pub use memory::MemoryDatastore;
 #[cfg(feature = "redb")]
-pub use redb::RedbDatastore;
+pub use redb::{RedbDatastore, RedbStorage};
 
 /// A key and its value.
 pub type KeyValue = (String, Vec<u8>);
@@ -37,6 +37,8 @@ pub type KeyValue = (String, Vec<u8>);
 ///   [`PeerStore::flush`](crate::PeerStore::flush) there does.
 /// - **Cancellation.** Dropping a future half-way may leave a commit applied or not, never half a peer.
 /// - **A panic** in a commit is caught and reported as a failed commit.
+/// - **What is gone.** A commit that finds that earlier ones are no longer there (a file was replaced, a server
+///   emptied) fails with [`DatastoreError::Lost`], once: the next batches hold every peer whole.
 ///
 /// ```
 /// use futures::{future::BoxFuture, stream::BoxStream};
@@ -253,6 +255,15 @@ pub enum DatastoreError {
     Closed {
         /// What was tried.
         operation: &'static str,
+        /// The path or address.
+        location: String,
+    },
+    /// What was committed before is no longer there: the file was deleted or replaced, the server emptied. The store
+    /// then writes everything that it holds, with the next attempt.
+    #[error(
+        "`{location}` was deleted or replaced while it was in use; everything that is in memory is written there again"
+    )]
+    Lost {
         /// The path or address.
         location: String,
     },

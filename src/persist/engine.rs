@@ -35,6 +35,9 @@ const PEERS_PER_LOCK: usize = 16;
 /// Peers that are marked under one hold of the store's lock.
 const MARKED_PER_LOCK: usize = 256;
 
+/// Metadata keys that one peer may have had under limits of earlier runs, when it is deleted.
+const MAX_PURGED: usize = 1 << 16;
+
 pub(crate) struct Engine {
     store: Arc<Inner>,
     datastore: Arc<dyn Datastore>,
@@ -132,6 +135,9 @@ impl Engine {
             self.store
                 .with(|state, now| state.pending.give_back(page, now.elapsed));
         }
+        if matches!(error.as_deref(), Some(DatastoreError::Lost { .. })) {
+            self.mark_everything();
+        }
         let (unsaved, _over) = self.store.with(|state, now| {
             let (unsaved, over) = state.pending.end(error.is_some(), now.elapsed);
             if let Some(error) = error.clone() {
@@ -153,6 +159,21 @@ impl Engine {
         })
     }
 
+    /// Marks every peer, after the datastore has lost them. Whoever comes or goes meanwhile is marked for that.
+    fn mark_everything(&self) {
+        let mut at = Some(0);
+        while let Some(start) = at {
+            at = self.store.with(|state, now| {
+                let (page, next) = state.table.page(start, MARKED_PER_LOCK);
+                let peers: Vec<PeerId> = page.map(|view| view.id()).collect();
+                for peer in peers {
+                    state.pending.purge(peer, now.elapsed);
+                }
+                next
+            });
+        }
+    }
+
     async fn commit_part(&self, part: &mut [(PeerId, Change)]) -> Result<(), DatastoreError> {
         let work = async {
             let batch = self.batch(part).await?;
@@ -167,6 +188,7 @@ impl Engine {
 
     async fn batch(&self, part: &mut [(PeerId, Change)]) -> Result<Batch, DatastoreError> {
         let mut batch = Batch::default();
+        let (mut seen, most) = (0, self.most_purged(part.len()));
         // First what goes, then what is written: the last operation of a key is the one that stands.
         for (peer, _) in part.iter().filter(|(_, change)| change.purge) {
             let b32 = key::b32(peer);
@@ -177,9 +199,16 @@ impl Engine {
             let mut entries = self.datastore.query(&prefix);
             while let Some(entry) = entries.next().await {
                 let (key, _) = entry?;
+                // A long key counts for what it takes.
+                seen += 1 + key.len() / 256;
                 if key.starts_with(&prefix) {
                     batch.delete(key);
                 }
+                if seen > most {
+                    let what = "the metadata under this key has no end";
+                    return Err(DatastoreError::failed("delete", prefix.as_str(), what));
+                }
+                breathe(seen).await;
             }
         }
         for page in part.chunks_mut(PEERS_PER_LOCK) {
@@ -212,6 +241,15 @@ impl Engine {
             });
         }
         Ok(batch)
+    }
+
+    /// How many entries are read in one commit to find the metadata of peers that go.
+    fn most_purged(&self, peers: usize) -> usize {
+        let per_peer = self.store.config().max_metadata_per_peer().get().max(64);
+        peers
+            .saturating_mul(per_peer)
+            .saturating_mul(4)
+            .saturating_add(MAX_PURGED)
     }
 
     /// Closes the datastore, whatever became of the last commit.
@@ -315,6 +353,19 @@ fn take_back(view: &View<'_>, change: &mut Change, b32: &str, batch: &mut Batch)
     }
     // If this commit fails, the next one takes back what may still be there.
     change.purge = true;
+}
+
+/// Lets others have a turn now and then in a loop over a stream that is always ready, and that may never end.
+pub(super) async fn breathe(turn: usize) {
+    let mut rested = !turn.is_multiple_of(128);
+    poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs a call of the datastore, and makes an error of its panic.

@@ -392,7 +392,7 @@ impl Pending {
             let pause = self
                 .pause
                 .map_or(FIRST_PAUSE, |(pause, _)| (pause * 2).min(LONGEST_PAUSE));
-            (pause, now + pause)
+            (pause, now.saturating_add(pause))
         });
         (self.unsaved(), in_flight)
     }

@@ -239,6 +239,11 @@ impl Recording {
         self.shared.lock().script.extend(acts);
     }
 
+    /// All commits from now on succeed.
+    pub fn behave(&self) {
+        self.change(|record| record.script.clear());
+    }
+
     /// Commits hang from now on, before they write anything.
     pub fn hold_commits(&self) {
         self.change(|record| record.hold_commits = true);
