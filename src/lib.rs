@@ -120,6 +120,8 @@
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
+//! | `redis` | no | [`RedisDatastore`]; needs tokio |
+//! | `redis-tls` | no | the same with `rediss://`, by rustls |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -164,6 +166,11 @@ pub use config::*;
 #[cfg(feature = "redb")]
 pub use datastore::RedbDatastore;
 pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
+#[cfg(feature = "redis")]
+pub use datastore::{
+    DEFAULT_REDIS_MAX_VALUE_LEN, DEFAULT_REDIS_REPLICA_TIMEOUT, DEFAULT_REDIS_RETRY_FOR,
+    DEFAULT_REDIS_REWRITE_MEMORY, DEFAULT_REDIS_TIMEOUT, RedisConfig, RedisDatastore,
+};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
 pub use filter::{AddressFilter, dialable_only, public_only};
