@@ -189,6 +189,12 @@ pub const AGENT_VERSION: &str = "AgentVersion";
 pub const PROTOCOL_VERSION: &str = "ProtocolVersion";
 
 /// The code of the README is compiled with the documentation.
-#[cfg(all(doctest, feature = "identify", feature = "kad", feature = "redb"))]
+#[cfg(all(
+    doctest,
+    feature = "identify",
+    feature = "kad",
+    feature = "redb",
+    feature = "redis"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

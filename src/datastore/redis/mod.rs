@@ -1,6 +1,6 @@
 //! Redis and Valkey, alone or as a cluster.
 //!
-//! [`keys`] spells keys, [`nodes`] holds connections and [`topology`] knows the primaries, [`write`] commits, [`recent`]
+//! [`keys`] spells keys, [`nodes`] holds connections and [`topology`] knows the primaries, [`mod@write`] commits, [`recent`]
 //! keeps what was committed last and [`watch`] writes it again, [`scan`] queries. [`failure`] says what helps against an
 //! error.
 
@@ -49,7 +49,8 @@ const REWRITE_WINDOW: Duration = Duration::from_secs(60);
 /// ([`RedisConfig::with_reading_also`]). Whether the server belongs to a cluster, it says itself.
 ///
 /// ```no_run
-/// use libp2p_peerstore::{Config, PeerId, PeerStore, RedisConfig, RedisDatastore};
+/// use libp2p::PeerId;
+/// use libp2p_peerstore::{Config, PeerStore, RedisConfig, RedisDatastore};
 ///
 /// # async fn open(local: PeerId) -> Result<(), Box<dyn std::error::Error>> {
 /// let urls = ["redis://user:password@10.0.0.1:6379", "redis://user:password@10.0.0.2:6379"];
