@@ -9,6 +9,9 @@ mod cluster;
 mod single;
 #[path = "support/redis_server.rs"]
 mod support;
+#[cfg(feature = "redis-tls")]
+#[path = "redis/tls.rs"]
+mod tls;
 
 use std::{error::Error, fmt::Debug};
 

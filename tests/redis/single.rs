@@ -28,7 +28,7 @@ const DURABLE: [&str; 6] = [
 /// Nothing is ever on a disk.
 const FORGETFUL: [&str; 4] = ["--appendonly", "no", "--save", ""];
 
-/// Impatient, so that tests are quick.
+/// Impatient, for servers that do not answer.
 fn quick(prefix: &str) -> RedisConfig {
     RedisConfig::new(prefix)
         .with_timeout(Duration::from_millis(400))
@@ -75,7 +75,7 @@ async fn it_holds_what_a_map_would_hold() {
         let prefix = ["", "node", "a*[b]?\\", "/peers", "ключ", "x/"][seed as usize];
         let _: String = server.ask("FLUSHALL").await;
         let (redis, model) = (
-            open(&server.url(), quick(prefix)).await,
+            open(&server.url(), RedisConfig::new(prefix)).await,
             MemoryDatastore::default(),
         );
         let mut key = {
@@ -125,7 +125,7 @@ async fn a_query_of_many_pages_answers_each_key_once() {
     let Some(server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let datastore = open(&server.url(), quick("n")).await;
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
     let mut batch = Batch::default();
     for n in 0..20_000 {
         batch.put(format!("/peers/addrs/{n:05}"), vec![n as u8; n % 300]);
@@ -173,7 +173,7 @@ async fn keys_are_spelt_as_documented_and_all_of_a_peer_is_one_transaction() {
     let Some(server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let datastore = open(&server.url(), quick("n")).await;
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
     let peer = |book| format!("/peers/{book}/{B32}");
     let mut batch = Batch::default();
     for book in ["addrs", "protos", "keys", "metadata"] {
@@ -241,7 +241,7 @@ async fn what_is_not_ours_is_left_alone() {
         .query_async(&mut raw)
         .await
         .unwrap();
-    let datastore = open(&server.url(), quick("n")).await;
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
     datastore.put("/mine", vec![1]).await.unwrap();
     assert_eq!(keys(&datastore, "").await, ["/mine"]);
     let error = datastore.get("/list").await.unwrap_err();
@@ -254,7 +254,7 @@ async fn a_value_that_is_too_long_is_never_fetched() {
     let Some(server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let config = quick("n").with_max_value_len(1_000);
+    let config = RedisConfig::new("n").with_max_value_len(1_000);
     let datastore = open(&server.url(), config).await;
     let mut raw = server.connect().await;
     for key in ["n/peers/addrs/{b}", "n/other"] {
@@ -303,7 +303,7 @@ async fn nodes_with_prefixes_of_their_own_do_not_meet() {
     let prefixes = ["", "n", "n1", "n*", "N", "n/"];
     let mut nodes = Vec::new();
     for prefix in prefixes {
-        let node = open(&server.url(), quick(prefix)).await;
+        let node = open(&server.url(), RedisConfig::new(prefix)).await;
         node.put("/peers/addrs/b", prefix.into()).await.unwrap();
         nodes.push(node);
     }
@@ -347,10 +347,10 @@ async fn a_peer_is_read_whole_from_the_first_prefix_that_has_it() {
             ][..],
         ),
     ] {
-        let node = open(&server.url(), quick(prefix)).await;
+        let node = open(&server.url(), RedisConfig::new(prefix)).await;
         node.commit(batch(content)).await.unwrap();
     }
-    let config = quick("own").with_reading_also(["second", "own", "third"]);
+    let config = RedisConfig::new("own").with_reading_also(["second", "own", "third"]);
     let node = open(&server.url(), config).await;
     let expected = [
         ("/peers/addrs/b1", "own"),
@@ -388,7 +388,7 @@ async fn a_peer_is_read_whole_from_the_first_prefix_that_has_it() {
     ]))
     .await
     .unwrap();
-    let second = open(&server.url(), quick("second")).await;
+    let second = open(&server.url(), RedisConfig::new("second")).await;
     assert_eq!(keys(&second, "").await.len(), 4);
     assert_eq!(
         keys(&node, "").await,
@@ -531,7 +531,7 @@ async fn what_a_restarted_server_lost_of_the_last_minute_is_written_again() {
     let Some(mut server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let datastore = open(&server.url(), quick("n")).await;
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
     datastore
         .commit(batch(&[
             ("/a", Some("old")),
@@ -613,7 +613,7 @@ async fn passwords_open_the_door_and_are_never_shown() {
     };
     let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", server.port);
     for login in [":s3cr3t", "anneliese:pa55w0rd"] {
-        let datastore = open(&url(login), quick("n")).await;
+        let datastore = open(&url(login), RedisConfig::new("n")).await;
         datastore.put("/a", vec![1]).await.unwrap();
         assert_eq!(keys(&datastore, "").await, ["/a"]);
         let shown = shown(&datastore);
@@ -629,7 +629,7 @@ async fn passwords_open_the_door_and_are_never_shown() {
         (":wr0ng", "refuses the user name or the password"),
         ("robert:wr0ng", "refuses the user name or the password"),
     ] {
-        let error = RedisDatastore::open([url(login)], quick("n"))
+        let error = RedisDatastore::open([url(login)], RedisConfig::new("n"))
             .await
             .unwrap_err();
         let told = told(&error);
@@ -639,7 +639,7 @@ async fn passwords_open_the_door_and_are_never_shown() {
             "{told}"
         );
     }
-    let error = RedisDatastore::open([server.url()], quick("n"))
+    let error = RedisDatastore::open([server.url()], RedisConfig::new("n"))
         .await
         .unwrap_err();
     assert!(
@@ -648,7 +648,7 @@ async fn passwords_open_the_door_and_are_never_shown() {
     );
 
     // Another prefix than the user may touch.
-    let datastore = open(&url("anneliese:pa55w0rd"), quick("m")).await;
+    let datastore = open(&url("anneliese:pa55w0rd"), RedisConfig::new("m")).await;
     let told = told(&datastore.put("/a", vec![1]).await.unwrap_err());
     assert!(
         told.contains("NoPerm") && !told.contains("pa55w0rd") && !told.contains("anneliese"),
@@ -688,7 +688,7 @@ fn it_works_from_any_executor_with_a_runtime_of_its_own() {
     let Some(server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let error = block_on(RedisDatastore::open([server.url()], quick("n"))).unwrap_err();
+    let error = block_on(RedisDatastore::open([server.url()], RedisConfig::new("n"))).unwrap_err();
     assert!(error.to_string().contains("open_on"), "{error}");
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -696,7 +696,11 @@ fn it_works_from_any_executor_with_a_runtime_of_its_own() {
         .enable_all()
         .build()
         .unwrap();
-    let opened = RedisDatastore::open_on(runtime.handle().clone(), [server.url()], quick("n"));
+    let opened = RedisDatastore::open_on(
+        runtime.handle().clone(),
+        [server.url()],
+        RedisConfig::new("n"),
+    );
     let datastore = Arc::new(block_on(opened).unwrap());
     block_on(datastore.put("/a", vec![1])).unwrap();
     let other = datastore.clone();
@@ -733,7 +737,7 @@ async fn after_close_calls_say_so() {
     let Some(server) = Server::start(&FORGETFUL) else {
         return;
     };
-    let datastore = open(&server.url(), quick("n")).await;
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
     datastore.put("/a", vec![1]).await.unwrap();
     datastore.close().await.unwrap();
     datastore.close().await.unwrap();

@@ -55,10 +55,6 @@ impl Shared {
             if stale.is_empty() {
                 break;
             }
-            tracing::info!(
-                slots = stale.len(),
-                "writing again what was committed lately"
-            );
             let written =
                 write::write(&self.nodes, &stale, Duration::ZERO, self.config.wait()).await;
             rewritten.extend(stale.keys().copied());
@@ -69,6 +65,12 @@ impl Shared {
                 Instant::now(),
                 self.config.rewrite_memory,
             );
+            if !written.done.is_empty() {
+                tracing::info!(
+                    slots = written.done.len(),
+                    "wrote again what was committed lately: the primary had been replaced, or had failed"
+                );
+            }
             if written.failure.is_some() {
                 failure = written.failure;
                 break;
