@@ -562,6 +562,37 @@ async fn what_a_restarted_server_lost_of_the_last_minute_is_written_again() {
     );
 }
 
+/// A store that deletes a peer asks which metadata there is. What the server lost, and will get again, counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_is_deleted_while_the_server_has_lost_it_does_not_come_back() {
+    let Some(mut server) = Server::start(&FORGETFUL) else {
+        return;
+    };
+    let datastore = open(&server.url(), RedisConfig::new("n")).await;
+    let written = [
+        ("/other", Some("1")),
+        ("/peers/addrs/b", Some("2")),
+        ("/peers/metadata/b/x", Some("3")),
+        ("/peers/metadata/bb/x", Some("4")),
+    ];
+    datastore.commit(batch(&written)).await.unwrap();
+    server.kill();
+    server.run();
+    let metadata = entries(&datastore, "/peers/metadata/b/").await;
+    assert_eq!(
+        metadata,
+        [("/peers/metadata/b/x".to_owned(), b"3".to_vec())]
+    );
+    let deletes = [("/peers/addrs/b", None), (metadata[0].0.as_str(), None)];
+    datastore.commit(batch(&deletes)).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while keys(&datastore, "").await != ["/other", "/peers/metadata/bb/x"] {
+        assert!(Instant::now() < until, "{:?}", keys(&datastore, "").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.ask::<u64>("DBSIZE").await, 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_holds_nobody_up_and_executes_nothing_late() {
     let Some(server) = Server::start(&FORGETFUL) else {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
     time::Instant,
 };
@@ -94,6 +95,14 @@ impl Recent {
         for key in old {
             self.remove(&key);
         }
+    }
+
+    /// The values to be put under keys that begin with `begin`.
+    pub(super) fn puts<'a>(&'a self, begin: &'a str) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let range = (Bound::Included(begin), Bound::Unbounded);
+        let entries = self.entries.range::<str, _>(range);
+        let entries = entries.take_while(move |(key, _)| key.starts_with(begin));
+        entries.filter_map(|(key, entry)| Some((&**key, entry.operation.value.as_deref()?)))
     }
 
     /// The slots that another process serves by now, as long as they fit into `bytes`, but one at least.
@@ -209,6 +218,22 @@ mod tests {
         assert_eq!(content(stale), [("/a".to_owned(), Some(b"3".to_vec()))]);
         assert_eq!((recent.entries.len(), recent.order.len()), (1, 1));
         assert_eq!(recent.bytes, "/a3".len() + OVERHEAD);
+    }
+
+    #[test]
+    fn only_puts_under_a_prefix_are_told() {
+        let mut recent = Recent::default();
+        let slots = batch(&[
+            ("/a", Some("1")),
+            ("/a/b", Some("2")),
+            ("/a/c", None),
+            ("/b", Some("3")),
+        ]);
+        recent.add(slots, &HashMap::new(), Instant::now(), usize::MAX);
+        let puts: Vec<_> = recent.puts("/a/").collect();
+        assert_eq!(puts, [("/a/b", b"2".as_slice())]);
+        assert_eq!(recent.puts("").count(), 3);
+        assert_eq!(recent.puts("/c").count(), 0);
     }
 
     #[test]

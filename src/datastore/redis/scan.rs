@@ -278,6 +278,25 @@ async fn metadata_of_one(
     seen: &mut Seen<'_>,
     pages: &mut mpsc::Sender<Page>,
 ) -> Result<(), Stop> {
+    // Whoever deletes a peer must be told also what would only be written again, or it would come back.
+    let own = &shared.config.prefix;
+    let coming = keys::physical(own, &keys::metadata(peer, begin));
+    let recent = shared.recent.lock().await;
+    let coming = recent.puts(&coming).filter_map(|(physical, value)| {
+        let key = keys::logical(own, physical)?;
+        seen.is_new(&key, 0).then(|| (key, value.to_vec()))
+    });
+    let coming: Vec<_> = coming.collect();
+    drop(recent);
+    for (key, _) in &coming {
+        seen.note(key, 0)?;
+    }
+    if !coming.is_empty() {
+        pages
+            .send(Page::Some(coming))
+            .await
+            .map_err(|_| Stop::Dropped)?;
+    }
     for (rank, prefix) in shared.config.prefixes().into_iter().enumerate() {
         let set = keys::names(prefix, peer);
         let mut cursor = b"0".to_vec();
