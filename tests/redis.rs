@@ -3,19 +3,26 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "redis/access.rs"]
+mod access;
 #[path = "redis/cluster.rs"]
 mod cluster;
-#[path = "redis/single.rs"]
-mod single;
+#[path = "redis/content.rs"]
+mod content;
+#[path = "redis/outage.rs"]
+mod outage;
+#[path = "redis/prefixes.rs"]
+mod prefixes;
 #[path = "support/redis_server.rs"]
 mod support;
 #[cfg(feature = "redis-tls")]
 #[path = "redis/tls.rs"]
 mod tls;
 
-use std::{error::Error, fmt::Debug};
+use std::{error::Error, fmt::Debug, time::Duration};
 
 use futures::TryStreamExt;
+use libp2p::Multiaddr;
 use libp2p_peerstore::{Batch, Datastore, DatastoreError, KeyValue, RedisConfig, RedisDatastore};
 
 /// A peer's name as `<b32>` stands in keys.
@@ -58,4 +65,28 @@ fn batch(operations: &[(&str, Option<&str>)]) -> Batch {
         }
     }
     batch
+}
+
+/// Every write is on the disk before it is answered.
+const DURABLE: [&str; 6] = [
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--save",
+    "",
+];
+
+/// Nothing is ever on a disk.
+const FORGETFUL: [&str; 4] = ["--appendonly", "no", "--save", ""];
+
+/// Impatient, for servers that do not answer.
+fn quick(prefix: &str) -> RedisConfig {
+    RedisConfig::new(prefix)
+        .with_timeout(Duration::from_millis(400))
+        .with_retry_for(Duration::from_millis(800))
+}
+
+fn addr(port: u16) -> Multiaddr {
+    format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
 }

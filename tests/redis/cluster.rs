@@ -6,13 +6,13 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use libp2p_peerstore::{
     Batch, Config, Datastore, DatastoreError, PeerStore, RedisConfig, RedisDatastore,
 };
 
 use super::{
-    entries, keys,
+    addr, entries, keys,
     support::{Cluster, Server},
     told,
 };
@@ -35,10 +35,6 @@ fn config() -> RedisConfig {
 
 async fn open(cluster: &Cluster, config: RedisConfig) -> RedisDatastore {
     RedisDatastore::open(cluster.urls(), config).await.unwrap()
-}
-
-fn addr(port: u16) -> Multiaddr {
-    format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
 }
 
 /// A peer with its four books, all of one value.
