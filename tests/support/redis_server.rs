@@ -130,13 +130,15 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// A connection of the test's own, which bears a busy machine.
     pub async fn connect(&self) -> MultiplexedConnection {
-        self.connect_to(&self.url()).await
-    }
-
-    pub async fn connect_to(&self, url: &str) -> MultiplexedConnection {
-        let client = redis::Client::open(url).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        let client = redis::Client::open(self.url()).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(patience)
+            .set_response_timeout(patience);
+        let connected = client.get_multiplexed_async_connection_with_config(&config);
+        connected.await.unwrap()
     }
 
     /// One command, its arguments apart by blanks.
