@@ -120,6 +120,8 @@
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
+//! | `redis` | no | [`RedisDatastore`]; needs tokio |
+//! | `redis-tls` | no | the same with `rediss://`, by rustls |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -164,6 +166,11 @@ pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
 pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
+#[cfg(feature = "redis")]
+pub use datastore::{
+    DEFAULT_REDIS_MAX_VALUE_LEN, DEFAULT_REDIS_REPLICA_TIMEOUT, DEFAULT_REDIS_RETRY_FOR,
+    DEFAULT_REDIS_REWRITE_MEMORY, DEFAULT_REDIS_TIMEOUT, RedisConfig, RedisDatastore,
+};
 #[cfg(feature = "redb")]
 pub use datastore::{RedbDatastore, RedbStorage};
 pub use error::{BehaviourError, FlushError, OpenError};
@@ -184,6 +191,12 @@ pub const AGENT_VERSION: &str = "AgentVersion";
 pub const PROTOCOL_VERSION: &str = "ProtocolVersion";
 
 /// The code of the README is compiled with the documentation.
-#[cfg(all(doctest, feature = "identify", feature = "kad", feature = "redb"))]
+#[cfg(all(
+    doctest,
+    feature = "identify",
+    feature = "kad",
+    feature = "redb",
+    feature = "redis"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -7,10 +7,14 @@ use futures::{future::BoxFuture, stream::BoxStream};
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
 
 pub use memory::MemoryDatastore;
 #[cfg(feature = "redb")]
 pub use redb::{RedbDatastore, RedbStorage};
+#[cfg(feature = "redis")]
+pub use redis::*;
 
 /// A key and its value.
 pub type KeyValue = (String, Vec<u8>);
