@@ -161,6 +161,8 @@ pub use behaviour::{Handler, PeerStoreBehaviour};
 pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, Tag, TagBook};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
+#[cfg(feature = "fs")]
+pub use datastore::FsDatastore;
 #[cfg(feature = "redb")]
 pub use datastore::RedbDatastore;
 pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};

@@ -4,10 +4,14 @@ use std::{error::Error as StdError, sync::Arc};
 
 use futures::{future::BoxFuture, stream::BoxStream};
 
+#[cfg(feature = "fs")]
+mod fs;
 mod memory;
 #[cfg(feature = "redb")]
 mod redb;
 
+#[cfg(feature = "fs")]
+pub use fs::FsDatastore;
 pub use memory::MemoryDatastore;
 #[cfg(feature = "redb")]
 pub use redb::RedbDatastore;
