@@ -155,6 +155,8 @@ mod signed;
 mod state;
 mod store;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use address::{AddressInfo, Source, Sources, Standing};
 pub use behaviour::{Handler, PeerStoreBehaviour};
