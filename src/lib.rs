@@ -167,7 +167,10 @@ pub use config::*;
 pub use datastore::FsDatastore;
 #[cfg(feature = "redb")]
 pub use datastore::RedbDatastore;
-pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
+pub use datastore::{
+    Batch, DEFAULT_MIGRATION_BATCH, DEFAULT_MIGRATION_BATCH_BYTES, Datastore, DatastoreError,
+    KeyValue, MemoryDatastore, MigrationError, MigrationOptions, MigrationReport, migrate,
+};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
 pub use filter::{AddressFilter, dialable_only, public_only};

@@ -584,9 +584,7 @@ fn every_flaw_is_noticed_and_every_check_notices_one() {
     let missed: Vec<String> = missed.collect();
     assert!(missed.is_empty(), "{missed:#?}");
     let mut unused: BTreeSet<&str> = sound.passed.into_iter().collect();
-    FLAWS
-        .iter()
-        .for_each(|(_, check)| drop(unused.remove(check)));
+    unused.retain(|check| FLAWS.iter().all(|(_, used)| used != check));
     assert_eq!(unused, BTreeSet::new(), "these checks noticed nothing");
 }
 

@@ -7,12 +7,17 @@ use futures::{future::BoxFuture, stream::BoxStream};
 #[cfg(feature = "fs")]
 mod fs;
 mod memory;
+mod migrate;
 #[cfg(feature = "redb")]
 mod redb;
 
 #[cfg(feature = "fs")]
 pub use fs::FsDatastore;
 pub use memory::MemoryDatastore;
+pub use migrate::{
+    DEFAULT_MIGRATION_BATCH, DEFAULT_MIGRATION_BATCH_BYTES, MigrationError, MigrationOptions,
+    MigrationReport, migrate,
+};
 #[cfg(feature = "redb")]
 pub use redb::RedbDatastore;
 
@@ -23,8 +28,9 @@ pub type KeyValue = (String, Vec<u8>);
 ///
 /// # What the store expects
 ///
-/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. **Values**
-///   are bytes and may be empty: an empty value is not an absent one.
+/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. They are shorter than
+///   512 bytes as long as [`Config::max_metadata_key_len`](crate::Config::max_metadata_key_len) is the default.
+///   **Values** are bytes and may be empty: an empty value is not an absent one.
 /// - **Commit is the unit of durability.** When it returns `Ok`, the batch survives a crash of the process and
 ///   of the machine. A batch has at most one operation per key; all keys of one peer are in one batch, and the
 ///   datastore applies the part of one peer (the `<b32>` in the keys) whole or not at all. Across peers it may
@@ -41,6 +47,8 @@ pub type KeyValue = (String, Vec<u8>);
 ///   [`PeerStore::flush`](crate::PeerStore::flush) there does.
 /// - **Cancellation.** Dropping a future half-way may leave a commit applied or not, never half a peer.
 /// - **A panic** in a commit is caught and reported as a failed commit.
+///
+/// With the feature `testing`, `testing::conformance` checks all of this in one call.
 ///
 /// ```
 /// use futures::{future::BoxFuture, stream::BoxStream};

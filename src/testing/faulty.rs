@@ -193,6 +193,17 @@ impl<D: Datastore> FaultyDatastore<D> {
     }
 }
 
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Call::Get => "get",
+            Call::Query => "query",
+            Call::Commit => "commit",
+            Call::Close => "close",
+        }
+    }
+}
+
 fn refused(call: Call) -> DatastoreError {
     let operation = match call {
         Call::Get | Call::Query => "read",
@@ -212,7 +223,7 @@ async fn act<T>(
         None => work.await,
         Some(Fault::Fail) => Err(refused(call)),
         Some(Fault::FailAfterApplying) => work.await.and(Err(refused(call))),
-        Some(Fault::Panic) => panic!("told to panic in {call:?}"),
+        Some(Fault::Panic) => panic!("told to panic in {}", call.name()),
     }
 }
 
@@ -227,7 +238,7 @@ impl<D: Datastore> Datastore for FaultyDatastore<D> {
 
     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
         let fault = self.next(Call::Query);
-        assert!(fault != Some(Fault::Panic), "told to panic in Query");
+        assert!(fault != Some(Fault::Panic), "told to panic in query");
         let entries = async move {
             self.pass(Call::Query).await;
             let error = || stream::iter([Err(refused(Call::Query))]);
@@ -255,7 +266,7 @@ impl<D: Datastore> Datastore for FaultyDatastore<D> {
 
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
         let fault = self.next(Call::Close);
-        assert!(fault != Some(Fault::Panic), "told to panic in Close");
+        assert!(fault != Some(Fault::Panic), "told to panic in close");
         async move {
             self.pass(Call::Close).await;
             act(Call::Close, fault, self.inner.close()).await
