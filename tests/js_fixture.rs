@@ -9,6 +9,9 @@ mod support;
 #[path = "support/wire.rs"]
 mod wire;
 
+#[cfg(feature = "fs")]
+#[path = "js_fixture/folder.rs"]
+mod folder;
 #[path = "js_fixture/foreign.rs"]
 mod foreign;
 

@@ -84,8 +84,8 @@ impl MigrationOptions {
 
 /// How far [`migrate`] is, or came.
 ///
-/// `entries` is the sum of `written`, `unchanged`, `kept` and `left_out`, except in a report of progress, in which the
-/// entries of the batch at hand are missing from the others.
+/// `entries` is the sum of `written`, `unchanged`, `kept` and `left_out`, and of the batch at hand in a
+/// [`MigrationError`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MigrationReport {

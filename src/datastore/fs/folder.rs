@@ -134,10 +134,11 @@ pub(super) fn private() -> OpenOptions {
 }
 
 impl Folder {
-    /// A mutation is about to happen; tests let it fail.
-    fn step(&self) -> io::Result<()> {
+    /// A mutation is about to happen; tests let it fail, and see in which order they come.
+    #[cfg_attr(not(test), expect(clippy::unused_self, clippy::unnecessary_wraps))]
+    fn step(&self, _what: &'static str, _path: &Path) -> io::Result<()> {
         #[cfg(test)]
-        self.fault.step()?;
+        self.fault.step(_what, _path)?;
         Ok(())
     }
 
@@ -288,7 +289,7 @@ impl Folder {
         let path = self.service(&format!("{TEMPORARY}{JOURNAL}"));
         let journal = self.service(JOURNAL);
         self.write(&path, &[content], true)?;
-        self.step()
+        self.step("rename", &journal)
             .and_then(|()| fs::rename(&path, &journal))
             .map_err(|error| Trouble::io(&journal, error))?;
         self.sync_folder(&self.root.join(SERVICE))
@@ -358,7 +359,12 @@ impl Folder {
             _ => return Err(Trouble::of(&path, "not a file; move it away")),
         }
         // A folder that others use is not empty, and one that does not go may stay.
-        while folder != self.root && self.step().and_then(|()| fs::remove_dir(&folder)).is_ok() {
+        while folder != self.root
+            && self
+                .step("remove folder", &folder)
+                .and_then(|()| fs::remove_dir(&folder))
+                .is_ok()
+        {
             touched.remove(&folder);
             folder.pop();
         }
@@ -367,7 +373,10 @@ impl Folder {
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), Trouble> {
-        match self.step().and_then(|()| fs::remove_file(path)) {
+        match self
+            .step("remove", path)
+            .and_then(|()| fs::remove_file(path))
+        {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Trouble::io(path, error)),
             _ => Ok(()),
         }
@@ -382,7 +391,7 @@ impl Folder {
             match find(&path)? {
                 Found::Folder => {}
                 Found::Nothing => {
-                    self.step()
+                    self.step("make folder", &path)
                         .and_then(|()| make_folder(&path))
                         .map_err(|error| Trouble::io(&path, error))?;
                     touched.insert(above);
@@ -395,14 +404,14 @@ impl Folder {
 
     fn write(&self, path: &Path, parts: &[&[u8]], sync: bool) -> Result<(), Trouble> {
         let write = || {
-            self.step()?;
+            self.step("make", path)?;
             let mut file = private().truncate(true).open(path)?;
             for part in parts {
-                self.step()?;
+                self.step("write", path)?;
                 file.write_all(part)?;
             }
             if sync {
-                self.step()?;
+                self.step("sync", path)?;
                 file.sync_all()?;
             }
             Ok(())
@@ -413,7 +422,7 @@ impl Folder {
     #[cfg(unix)]
     pub(super) fn sync_folder(&self, path: &Path) -> Result<(), Trouble> {
         let sync = || {
-            self.step()?;
+            self.step("sync folder", path)?;
             match File::open(path)?.sync_all() {
                 // Some file systems cannot, and do not need to.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -447,7 +456,7 @@ impl Folder {
 
     #[cfg(target_os = "linux")]
     fn sync_all(&self, root: &File) -> Result<(), Trouble> {
-        self.step()
+        self.step("sync all", &self.root)
             .and_then(|()| Ok(rustix::fs::syncfs(root)?))
             .map_err(|error| Trouble::io(&self.root, error))
     }
@@ -503,7 +512,7 @@ impl Temporary<'_> {
                 return Err(Trouble::of(&path, "not a file; move it away"));
             }
             self.folder
-                .step()
+                .step("rename", &path)
                 .and_then(|()| fs::rename(temporary, &path))
                 .map_err(|error| Trouble::io(&path, error))?;
             touched.insert(folder);

@@ -17,16 +17,17 @@ pub(super) struct Fault(Arc<Mutex<Plan>>);
 
 #[derive(Debug, Default)]
 struct Plan {
-    steps: usize,
+    steps: Vec<String>,
     /// The steps that fail: from, and how many.
     fail: Option<(usize, usize)>,
 }
 
 impl Fault {
-    pub(super) fn step(&self) -> io::Result<()> {
+    pub(super) fn step(&self, what: &'static str, path: &Path) -> io::Result<()> {
         let mut plan = self.0.lock();
-        let step = plan.steps;
-        plan.steps += 1;
+        let step = plan.steps.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        plan.steps.push(format!("{what} {name}"));
         match plan.fail {
             Some((from, count)) if step >= from && step - from < count => {
                 Err(io::Error::new(io::ErrorKind::StorageFull, "told to fail"))
@@ -40,7 +41,7 @@ impl Fault {
     /// From now on `count` mutations fail, after `from` that do not.
     fn set(&self, from: usize, count: usize) {
         *self.0.lock() = Plan {
-            steps: 0,
+            steps: Vec::new(),
             fail: Some((from, count)),
         };
     }
@@ -51,7 +52,7 @@ impl Fault {
 
     /// How many mutations there were since it was set.
     fn steps(&self) -> usize {
-        self.0.lock().steps
+        self.0.lock().steps.len()
     }
 }
 
@@ -323,4 +324,107 @@ fn moving_to_portable_names_may_stop_at_any_step() {
             return;
         }
     }
+}
+
+#[test]
+fn a_file_is_synced_before_it_is_put_in_place_and_its_folder_behind_that() {
+    let folder = folder();
+    let datastore = open(folder.path());
+    let root = folder
+        .path()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let fault = &datastore.shared.folder.fault;
+    let steps = |batch: Batch| {
+        fault.set(usize::MAX, 0);
+        block_on(datastore.commit(batch)).unwrap();
+        fault.0.lock().steps.clone()
+    };
+    let mut one = Batch::default();
+    one.put("/a/b", b"1".to_vec());
+    let file = |n| {
+        [
+            format!("make tmp-{n}"),
+            format!("write tmp-{n}"),
+            format!("write tmp-{n}"),
+            format!("sync tmp-{n}"),
+        ]
+    };
+    let mut expected = file(0).to_vec();
+    expected.extend(
+        [
+            "make folder a",
+            "rename b.data",
+            &format!("sync folder {root}"),
+            "sync folder a",
+        ]
+        .map(str::to_owned),
+    );
+    assert_eq!(steps(one), expected);
+
+    let mut two = Batch::default();
+    two.put("/a/b", b"2".to_vec());
+    two.put("/a/c", b"2".to_vec());
+    two.delete("/x");
+    let mut expected = [
+        "make tmp-journal",
+        "write tmp-journal",
+        "sync tmp-journal",
+        "rename journal",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    expected.push(format!("sync folder {SERVICE}"));
+    expected.extend(file(0).into_iter().chain(file(1)));
+    expected.extend(["rename c.data", "rename b.data"].map(str::to_owned));
+    expected.extend([format!("sync folder {root}"), "sync folder a".to_owned()]);
+    expected.extend([
+        "remove journal".to_owned(),
+        format!("sync folder {SERVICE}"),
+    ]);
+    assert_eq!(steps(two), expected);
+
+    // The last value of a folder takes the folder along.
+    let mut none = Batch::default();
+    none.delete("/a/b");
+    none.delete("/a/c");
+    let expected = [
+        "remove b.data",
+        "remove folder a",
+        "remove c.data",
+        "remove folder a",
+    ]
+    .map(str::to_owned);
+    let steps = steps(none);
+    assert_eq!(steps[5..9], expected);
+    assert_eq!(
+        steps[9..11],
+        [format!("sync folder {root}"), "remove journal".to_owned()]
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_large_commit_syncs_the_file_system_before_the_first_rename_and_behind_the_last() {
+    let folder = folder();
+    let datastore = open(folder.path());
+    let fault = &datastore.shared.folder.fault;
+    fault.set(usize::MAX, 0);
+    block_on(datastore.commit(second(12))).unwrap();
+    let steps = fault.0.lock().steps.clone();
+    let all = |what: &str| -> Vec<usize> {
+        let found = steps
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| step.starts_with(what));
+        found.map(|(at, _)| at).collect()
+    };
+    let (syncs, renames) = (all("sync all"), all("rename"));
+    assert_eq!(syncs.len(), 2);
+    // The first one is the journal's.
+    assert!(renames[0] < syncs[0] && syncs[0] < renames[1]);
+    assert!(*renames.last().unwrap() < syncs[1] && syncs[1] < all("remove journal")[0]);
+    assert!(*all("write").last().unwrap() < syncs[0]);
 }
