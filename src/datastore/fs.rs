@@ -39,7 +39,8 @@ const PORTABLE: &str = "portable";
 ///   through this datastore, also after a crash of the process or the machine: the next call of
 ///   [`FsDatastore::open`] finishes it. Across peers a commit is atomic too.
 /// - When a commit fails with its journal written (a disk that became full in its midst), the error is returned,
-///   readers see the commit as done, and each later commit and [`Datastore::close`] try to finish it first.
+///   readers see the commit as done, and each later commit, [`Datastore::close`] and the next [`FsDatastore::open`] try to
+///   finish it first.
 /// - Other programs see a commit file by file. After a crash, open and close the folder once before a js-libp2p
 ///   node gets it; else it may find half a commit, and a later [`FsDatastore::open`] would write the other half over
 ///   what the node has written since.
@@ -128,7 +129,7 @@ impl FsDatastore {
     /// # Errors
     ///
     /// [`DatastoreError::Locked`] when another process or store holds the folder, [`DatastoreError::Open`] when it is
-    /// a file, may not be written, lies on a file system without locks, or holds a commit that cannot be finished.
+    /// a file, may not be written, lies on a file system without locks, or holds a damaged journal.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatastoreError> {
         Self::open_with(path.as_ref(), false)
     }
@@ -198,7 +199,7 @@ impl FsDatastore {
                 return Err(refused(hint, error));
             }
         }
-        prepare(&mut folder, made, portable).map_err(|trouble| DatastoreError::Open {
+        let unfinished = prepare(&mut folder, made, portable).map_err(|trouble| DatastoreError::Open {
             location: path.display().to_string(),
             hint: "what was left in it cannot be put in order; the cause names the file and what to do",
             source: trouble.into(),
@@ -210,7 +211,7 @@ impl FsDatastore {
                 writing: Mutex::default(),
                 state: Mutex::new(State {
                     lock: Some(lock),
-                    unfinished: Arc::default(),
+                    unfinished: Arc::new(unfinished),
                 }),
             }),
         })
@@ -233,8 +234,8 @@ fn open_hint(error: &io::Error, other: &'static str) -> &'static str {
     }
 }
 
-/// Puts in order what the last owner has left.
-fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<(), Trouble> {
+/// Puts in order what the last owner has left. Returns what it could not finish.
+fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<Operations, Trouble> {
     let service = folder.root.join(SERVICE);
     if !matches!(find(&service)?, Found::Folder) {
         return Err(Trouble::of(&service, "not a folder; move it away"));
@@ -252,6 +253,7 @@ fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<(), Troubl
     };
     // A commit is finished as it was begun.
     folder.names = if was_portable { Names::Portable } else { names };
+    let mut unfinished = Operations::new();
     if let Some(content) = folder.read_journal()? {
         let damaged =
             "damaged; without it the last commit may be there in part; remove it to go on";
@@ -261,8 +263,21 @@ fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<(), Troubl
             keys = operations.len(),
             "finishing a commit that was cut short"
         );
-        folder.apply(&operations)?;
-        folder.remove_journal()?;
+        match folder
+            .apply(&operations)
+            .and_then(|()| folder.remove_journal())
+        {
+            Ok(()) => {}
+            // Readers see it as done, and the next commit tries again: a full disk is no reason not to start.
+            Err(trouble) if folder.names == names => {
+                tracing::warn!(
+                    error = &trouble as &dyn std::error::Error,
+                    "could not finish a commit that was cut short"
+                );
+                unfinished = operations;
+            }
+            Err(trouble) => return Err(trouble),
+        }
     }
     folder.names = names;
     if names == Names::Portable {
@@ -277,7 +292,7 @@ fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<(), Troubl
     if was_portable && names == Names::Exact {
         std::fs::remove_file(&marker).map_err(|error| Trouble::io(&marker, error))?;
     }
-    Ok(())
+    Ok(unfinished)
 }
 
 /// Moves every file to where the names of now put its key. Where both are there, the one that js-libp2p sees stays:
@@ -355,7 +370,11 @@ impl Shared {
             // A rename is whole or not at all by itself.
             return self.folder.apply(&operations);
         }
-        let written = self.folder.write_journal(&journal::encode(&operations));
+        let written = match operations == **unfinished {
+            // It stands there.
+            true => Ok(()),
+            false => self.folder.write_journal(&journal::encode(&operations)),
+        };
         // If it was renamed and not synced, it may be there after a crash: then it counts from now on.
         let in_doubt = written.is_err() && unfinished.is_empty() && self.folder.has_journal();
         let operations = Arc::new(operations);

@@ -262,6 +262,11 @@ impl Folder {
         };
         let all = self.whole(operations.len())?;
         let sync_each = all.is_none();
+        let mut touched = BTreeSet::new();
+        // What goes makes room for what comes.
+        for (key, _) in operations.iter().filter(|(_, value)| value.is_none()) {
+            self.remove(&self.names.place(key), &mut touched)?;
+        }
         for (key, value) in operations {
             if let Some(value) = value {
                 let place = self.names.place(key);
@@ -273,10 +278,6 @@ impl Folder {
             }
         }
         all.as_ref().map_or(Ok(()), |all| self.sync_all(all))?;
-        let mut touched = BTreeSet::new();
-        for (key, _) in operations.iter().filter(|(_, value)| value.is_none()) {
-            self.remove(&self.names.place(key), &mut touched)?;
-        }
         temporary.put_in_place(&mut touched)?;
         match all {
             Some(all) => self.sync_all(&all),

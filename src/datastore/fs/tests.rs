@@ -267,6 +267,31 @@ fn closing_finishes_a_commit_or_says_so_and_lets_the_folder_go() {
 }
 
 #[test]
+fn a_folder_on_a_full_disk_is_opened_and_read() {
+    let folder = folder();
+    let datastore = open(folder.path());
+    let fault = &datastore.shared.folder.fault;
+    fault.set(5, usize::MAX);
+    block_on(datastore.commit(first())).unwrap_err();
+    drop(datastore);
+    // A folder is where a file shall be, as a disk cannot be full for a moment here.
+    let obstacle = folder.path().join("peers/addrs/0.data");
+    fs::create_dir_all(&obstacle).unwrap();
+    let expected = after(&Content::new(), &first());
+    for _ in 0..2 {
+        let datastore = open(folder.path());
+        assert_eq!(content(&datastore), expected);
+        block_on(datastore.put("/x", vec![])).unwrap_err();
+        block_on(datastore.delete("/x")).unwrap_err();
+        block_on(datastore.close()).unwrap_err();
+    }
+    fs::remove_dir(&obstacle).unwrap();
+    let datastore = open(folder.path());
+    assert_eq!(content(&datastore), expected);
+    assert_eq!(service(folder.path()), [""; 0]);
+}
+
+#[test]
 fn an_empty_commit_finishes_what_is_unfinished() {
     let folder = folder();
     let datastore = open(folder.path());
