@@ -117,7 +117,7 @@ pub enum MigrationError {
     #[error("could not read after {} entries; run the migration again to go on", .report.entries)]
     Read {
         /// How far it came.
-        report: MigrationReport,
+        report: Box<MigrationReport>,
         /// What the datastore said.
         #[source]
         source: DatastoreError,
@@ -126,7 +126,7 @@ pub enum MigrationError {
     #[error("could not write after {} entries; run the migration again to go on", .report.written)]
     Commit {
         /// How far it came.
-        report: MigrationReport,
+        report: Box<MigrationReport>,
         /// What the datastore said.
         #[source]
         source: DatastoreError,
@@ -167,14 +167,14 @@ pub async fn migrate(
     let (mut batch, mut bytes) = (Batch::default(), 0);
     let mut entries = from.query(&options.prefix);
     while let Some(entry) = entries.next().await {
-        let (key, value) = entry.map_err(|source| MigrationError::Read { report, source })?;
+        let (key, value) = entry.map_err(|source| read_failed(&report, source))?;
         let is_readable = count(&mut report, &key, &value);
         if options.only_readable && !is_readable {
             report.left_out += 1;
             continue;
         }
         let known = to.get(&key).await;
-        match known.map_err(|source| MigrationError::Read { report, source })? {
+        match known.map_err(|source| read_failed(&report, source))? {
             Some(known) if known == value => report.unchanged += 1,
             Some(_) if options.keep_existing => report.kept += 1,
             _ => {
@@ -193,6 +193,13 @@ pub async fn migrate(
     Ok(report)
 }
 
+fn read_failed(report: &MigrationReport, source: DatastoreError) -> MigrationError {
+    MigrationError::Read {
+        report: Box::new(*report),
+        source,
+    }
+}
+
 async fn write(
     to: &dyn Datastore,
     batch: &mut Batch,
@@ -205,7 +212,7 @@ async fn write(
     let entries = batch.len();
     let committed = to.commit(batch).await;
     committed.map_err(|source| MigrationError::Commit {
-        report: *report,
+        report: Box::new(*report),
         source,
     })?;
     report.written += entries;

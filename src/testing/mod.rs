@@ -41,15 +41,15 @@
 //! ```
 
 mod checks;
-mod conformance;
 mod executor;
 mod faulty;
 mod recording;
 mod scripted;
+mod suite;
 mod waiting;
 
-pub use conformance::{Conformance, DEFAULT_CHECK_DEADLINE, Report, Violation, conformance};
 pub use executor::ManualExecutor;
 pub use faulty::{Call, Fault, FaultyDatastore};
 pub use recording::RecordingDatastore;
 pub use scripted::ScriptedDatastore;
+pub use suite::{Conformance, DEFAULT_CHECK_DEADLINE, Report, Violation, conformance};

@@ -8,7 +8,7 @@ mod reopening;
 
 use futures::{TryStreamExt, future::BoxFuture};
 
-use super::conformance::Subject;
+use super::suite::Subject;
 use crate::{
     datastore::{Batch, Datastore, DatastoreError, KeyValue},
     persist::key,

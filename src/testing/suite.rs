@@ -1,4 +1,4 @@
-//! Every rule of [`Datastore`](crate::Datastore), in one call.
+//! Every rule of [`Datastore`], in one call.
 
 use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, time::Duration};
 
