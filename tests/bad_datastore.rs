@@ -1,6 +1,7 @@
 //! A datastore that holds what it should not, or answers as it should not: what is sound is loaded, what is not
 //! is counted and left where it is, and nothing panics.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/datastore.rs"]

@@ -4,13 +4,22 @@ use std::{error::Error as StdError, sync::Arc};
 
 use futures::{future::BoxFuture, stream::BoxStream};
 
+#[cfg(feature = "fs")]
+mod fs;
 mod memory;
+mod migrate;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
 
+#[cfg(feature = "fs")]
+pub use fs::FsDatastore;
 pub use memory::MemoryDatastore;
+pub use migrate::{
+    DEFAULT_MIGRATION_BATCH, DEFAULT_MIGRATION_BATCH_BYTES, MigrationError, MigrationOptions,
+    MigrationReport, migrate,
+};
 #[cfg(feature = "redb")]
 pub use redb::{RedbDatastore, RedbStorage};
 #[cfg(feature = "redis")]
@@ -23,8 +32,9 @@ pub type KeyValue = (String, Vec<u8>);
 ///
 /// # What the store expects
 ///
-/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. **Values**
-///   are bytes and may be empty: an empty value is not an absent one.
+/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. They are shorter than
+///   512 bytes as long as [`Config::max_metadata_key_len`](crate::Config::max_metadata_key_len) is the default.
+///   **Values** are bytes and may be empty: an empty value is not an absent one.
 /// - **Commit is the unit of durability.** When it returns `Ok`, the batch survives a crash of the process and
 ///   of the machine. A batch has at most one operation per key; all keys of one peer are in one batch, and the
 ///   datastore applies the part of one peer (the `<b32>` in the keys) whole or not at all. Across peers it may
@@ -43,6 +53,8 @@ pub type KeyValue = (String, Vec<u8>);
 /// - **A panic** in a commit is caught and reported as a failed commit.
 /// - **What is gone.** A commit that finds that earlier ones are no longer there (a file was replaced, a server
 ///   emptied) fails with [`DatastoreError::Lost`], once: the next batches hold every peer whole.
+///
+/// With the feature `testing`, `testing::conformance` checks all of this in one call.
 ///
 /// ```
 /// use futures::{future::BoxFuture, stream::BoxStream};
