@@ -83,7 +83,7 @@ pub fn run(quick: bool) -> Result<()> {
         private: false,
     });
     // Long enough for a restart of the node, which comes after 28 hours.
-    let end = if quick { 5 * HOUR } else { 40 * HOUR };
+    let end = if quick { 4 * HOUR } else { 40 * HOUR };
     trace.events.retain(|(at, _)| *at < end);
     let (shares, counts) = match quick {
         true => (MARGIN * QUICK, MARGIN_OF_COUNTS * QUICK),
