@@ -119,7 +119,7 @@ async fn a_gossiped_impostor_gains_nothing_from_a_pause_of_the_proven_peer<N: Al
     .await;
     // Found out, it is not tried again, however often it is told; the proven one is, once its back-off is over.
     scene.gossip_for(10 * 60);
-    assert_eq!(scene.a.addresses(peer), [good.clone()]);
+    assert_eq!(scene.a.addresses(peer), std::slice::from_ref(&good));
     assert_eq!(scene.a.dial(peer), [with_id(&good, peer)]);
     assert!(scene.a.store.refusals().get(Refused::DroppedAddress) >= 4 * 10 * 60);
 }
