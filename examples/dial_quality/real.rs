@@ -9,32 +9,26 @@
 //! Nothing sleeps: the store's clock moves from event to event, the clock that a silent attempt waits for moves when
 //! nothing else is left, and each step is awaited. The loopback network has many hosts on Linux only.
 
+#[path = "real/attempts.rs"]
+mod attempts;
+#[path = "real/peers.rs"]
+mod peers;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
     error::Error,
-    io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     num::{NonZeroU8, NonZeroUsize},
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use futures::{
-    FutureExt, StreamExt,
-    future::{BoxFuture, Either, poll_fn, select},
-    task::AtomicWaker,
-};
+use futures::{StreamExt, future::poll_fn};
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport, TransportError,
-    core::{
-        ConnectedPoint, Endpoint,
-        muxing::StreamMuxerBox,
-        transport::{self, ListenerId, TransportEvent},
-        upgrade::Version,
-    },
+    Multiaddr, PeerId, Swarm, SwarmBuilder, Transport,
+    core::{ConnectedPoint, Endpoint, upgrade::Version},
     identify,
     identity::Keypair,
     multiaddr::Protocol,
@@ -46,9 +40,9 @@ use libp2p::{
     tcp, yamux,
 };
 use libp2p_peerstore::{
-    Clock, Config, ManualClock, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Source,
+    Config, ManualClock, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Source,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
 
 use crate::{
     measure::{self, DIALS, Dialling, Figures, REDIAL, USED},
@@ -56,12 +50,12 @@ use crate::{
     rules::Name,
     trace::{Answer, Event, HOUR, Peer, Place, Secs, Settings, Trace, bare},
 };
+use attempts::{Attempts, Witness};
+use peers::{Remote, Up, identify_as, listening, live, online};
 
 /// Peers of the trace: all of them are friends of the application.
 const PEERS: usize = 100;
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
-/// An attempt gives up after so long, on a clock of its own.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// A step that takes so long never ends: far more than a busy machine needs.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -125,8 +119,8 @@ pub fn run(quick: bool) -> Result<()> {
         }
         let mut compare = |what, of: fn(&Figures) -> f64, margin: f64| {
             let (simulated, real) = (of(&simulated), of(&real));
-            // Not a number is never close.
-            if !((simulated - real).abs() <= margin) {
+            let difference = (simulated - real).abs();
+            if difference.is_nan() || difference > margin {
                 apart.push(format!(
                     "{title}: {what} {simulated:.3} and {real:.3} differ by more than {margin:.3}"
                 ));
@@ -183,21 +177,6 @@ impl Ord for Closing {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.cmp(&other.0)
     }
-}
-
-/// A peer: a swarm while it is online.
-struct Remote {
-    key: Keypair,
-    id: PeerId,
-    up: Option<Up>,
-}
-
-struct Up {
-    place: Place,
-    listens: bool,
-    /// Whom to dial. The swarm ends with it.
-    dials: mpsc::Sender<Multiaddr>,
-    task: JoinHandle<()>,
 }
 
 /// This node.
@@ -607,192 +586,10 @@ impl Behaviour {
     }
 }
 
-fn identify_as(key: &Keypair) -> identify::Behaviour {
-    let config = identify::Config::new("/dial-quality/1".to_owned(), key.public());
-    // The store is what is measured, not the cache beside it.
-    identify::Behaviour::new(config.with_cache_size(0))
-}
-
-/// The swarm of a peer that comes online.
-async fn online(
-    key: &Keypair,
-    address: Multiaddr,
-    listens: bool,
-) -> Result<Swarm<identify::Behaviour>> {
-    let mut swarm = SwarmBuilder::with_existing_identity(key.clone())
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )?
-        .with_behaviour(identify_as)?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::MAX))
-        .build();
-    if !listens {
-        // Where it believes to be, behind a NAT.
-        swarm.add_external_address(address);
-        return Ok(swarm);
-    }
-    swarm.listen_on(address)?;
-    let listens = async { while listening(&swarm.select_next_some().await).is_none() {} };
-    tokio::time::timeout(STUCK, listens).await?;
-    Ok(swarm)
-}
-
-fn listening<T>(event: &SwarmEvent<T>) -> Option<Multiaddr> {
-    match event {
-        SwarmEvent::NewListenAddr { address, .. } => Some(address.clone()),
-        _ => None,
-    }
-}
-
-/// The life of a peer that is online: it answers, and dials whom it is told to.
-async fn live(mut swarm: Swarm<identify::Behaviour>, mut dials: mpsc::Receiver<Multiaddr>) {
-    loop {
-        tokio::select! {
-            address = dials.recv() => match address {
-                Some(address) => {
-                    let dial = DialOpts::unknown_peer_id().address(address);
-                    // Should it fail, nobody comes, and whoever waits for it says so.
-                    drop(swarm.dial(dial.allocate_new_port().build()));
-                }
-                None => return,
-            },
-            _ = swarm.select_next_some() => {}
-        }
-    }
-}
-
 fn socket(address: &Multiaddr) -> Result<SocketAddr> {
     let mut parts = address.iter();
     match (parts.next(), parts.next()) {
         (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => Ok((ip, port).into()),
         _ => Err(format!("{address} is not an address of this world").into()),
-    }
-}
-
-// --- attempts ----------------------------------------------------------------------------------------------
-
-/// What a transport has tried in the dial that is under way.
-#[derive(Default)]
-struct Attempts {
-    tries: Mutex<Tries>,
-    /// Attempts give up by this clock.
-    patience: ManualClock,
-    /// Whoever drives the swarm, which does not see its attempts.
-    waker: AtomicWaker,
-}
-
-#[derive(Default)]
-struct Tries {
-    begun: Vec<Multiaddr>,
-    under_way: Vec<Multiaddr>,
-    silent: HashSet<Multiaddr>,
-}
-
-/// An attempt that is under way.
-struct Attempt {
-    attempts: Arc<Attempts>,
-    address: Multiaddr,
-}
-
-impl Attempts {
-    fn tries(&self) -> MutexGuard<'_, Tries> {
-        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn expect_silence_at(&self, silent: impl Iterator<Item = Multiaddr>) {
-        self.tries().silent = silent.collect();
-    }
-
-    /// The addresses that were tried since the last look, in the order in which they were.
-    fn take(&self) -> Vec<Multiaddr> {
-        std::mem::take(&mut self.tries().begun)
-    }
-
-    /// When all that is waited for is silent, the time of the attempts is over.
-    fn give_up(&self) {
-        let tries = self.tries();
-        let silent = |address: &Multiaddr| tries.silent.contains(address);
-        let is_over = !tries.under_way.is_empty() && tries.under_way.iter().all(silent);
-        drop(tries);
-        if is_over {
-            self.patience.advance(TIMEOUT);
-        }
-    }
-}
-
-impl Attempt {
-    fn begin(attempts: Arc<Attempts>, address: &Multiaddr) -> Self {
-        let address = bare(address);
-        let mut tries = attempts.tries();
-        tries.begun.push(address.clone());
-        tries.under_way.push(address.clone());
-        drop(tries);
-        attempts.waker.wake();
-        Self { attempts, address }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        let mut tries = self.attempts.tries();
-        let at = tries.under_way.iter().position(|a| *a == self.address);
-        at.map(|at| tries.under_way.swap_remove(at));
-        drop(tries);
-        self.attempts.waker.wake();
-    }
-}
-
-/// A transport that tells what it tries.
-struct Witness {
-    inner: transport::Boxed<(PeerId, StreamMuxerBox)>,
-    attempts: Arc<Attempts>,
-}
-
-impl Transport for Witness {
-    type Output = (PeerId, StreamMuxerBox);
-    type Error = io::Error;
-    type ListenerUpgrade = <transport::Boxed<Self::Output> as Transport>::ListenerUpgrade;
-    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
-
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> std::result::Result<(), TransportError<io::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        opts: transport::DialOpts,
-    ) -> std::result::Result<Self::Dial, TransportError<io::Error>> {
-        let dial = self.inner.dial(address.clone(), opts)?;
-        let attempts = Arc::clone(&self.attempts);
-        // The swarm asks for all dials at once, and begins with one when it polls it.
-        let attempt = async move {
-            let patience = &attempts.patience;
-            let timeout = patience.sleep_until(patience.elapsed() + TIMEOUT);
-            let _under_way = Attempt::begin(Arc::clone(&attempts), &address);
-            match select(dial, timeout).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
-            }
-        };
-        Ok(attempt.boxed())
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
     }
 }
