@@ -8,12 +8,14 @@
 //! - `rules.rs`: the competitors
 //! - `measure.rs`: plays a trace to a rule, and counts
 //! - `table.rs`, `plot.rs`: the output
+//! - `real.rs`: a trace on real swarms, beside the simulator (`--real`)
 //! - `floods.rs`: invented peers by the million (`--floods`)
 
 mod floods;
 mod measure;
 mod plot;
 mod random;
+mod real;
 mod rules;
 mod table;
 mod trace;
@@ -64,6 +66,9 @@ struct Options {
     /// The floods instead of the dials.
     #[arg(long)]
     floods: bool,
+    /// A short trace on real swarms, beside the simulator; with `--quick` a few hours of it.
+    #[arg(long)]
+    real: bool,
     /// Where to write the plot.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -74,6 +79,9 @@ const SMALL: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = Options::parse();
+    if options.real {
+        return real::run(options.quick);
+    }
     if options.floods {
         floods::run();
         return Ok(());

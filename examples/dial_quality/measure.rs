@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// An application that wants a peer dials it so often, while something is offered that it has not tried.
-const DIALS: usize = 3;
+pub const DIALS: usize = 3;
 /// The time from a failed dial to the next.
-const REDIAL: Secs = 30;
+pub const REDIAL: Secs = 30;
 /// How long the application uses a connection that it dialled, at most.
-const USED: Secs = 10 * MINUTE;
+pub const USED: Secs = 10 * MINUTE;
 /// Days before the first start that is measured.
 const WARM_UP: u64 = 3;
 /// Connections that a node wants after its start.
