@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::{
     disk::{Disk, Failing},
     eager, recovered,
-    support::{Act, Hand, Recording, refused},
+    support::{Act, Hand, Recording},
     workload::{Model, Op, ops},
 };
 
@@ -204,7 +204,7 @@ impl Datastore for PeerByPeer {
                     match &mut *left {
                         Some(0) => {
                             *left = None;
-                            return Err(refused());
+                            return Err(DatastoreError::failed("commit", "model", "told to fail"));
                         }
                         Some(n) => *n -= 1,
                         None => {}
