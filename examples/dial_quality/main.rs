@@ -58,7 +58,7 @@ struct Options {
     /// Two seeds of ten days, and the main setting only.
     #[arg(long)]
     quick: bool,
-    /// Training seeds instead of the reported ones, and where forecasts are wrong.
+    /// Training seeds instead of the reported ones; where forecasts are wrong, and which dials are lost.
     #[arg(long)]
     tune: bool,
     /// The floods instead of the dials.
@@ -78,9 +78,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         floods::run();
         return Ok(());
     }
-    if options.quick || options.tune {
+    if options.quick {
         (options.seeds, options.side_seeds) = (options.seeds.min(2), 0);
         options.days = options.days.min(10);
+    }
+    if options.tune {
+        options.side_seeds = 0;
     }
     let began = Instant::now();
     let first = if options.tune { TRAINING + 500 } else { 1 };
@@ -129,6 +132,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if options.tune {
         table::print_bins(&runs[&Dialling::Sequential][&Name::Ours]);
+        for name in [Name::Ours, Name::Patient] {
+            table::print_lost(name, &runs[&Dialling::Sequential][&name]);
+        }
     }
     if !side.is_empty() {
         for (title, settings, capacity) in [

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     io,
     num::NonZeroUsize,
     time::Duration,
@@ -77,7 +77,35 @@ pub struct Figures {
     pub starts: [Vec<f64>; 3],
     /// Peers whose first address had been proven when an outage began, and how many have it first afterwards.
     pub kept: (u32, u32),
+    /// Why reachable dials did not succeed.
+    pub lost: BTreeMap<Lost, u32>,
 }
+
+/// Why a reachable dial did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// Whether the right address was held at the end, and whether it was offered.
+    pub why: Why,
+    /// Whether the peer itself had told it, or only others.
+    pub self_told: bool,
+    /// When the right address was last told: within an hour, 4 hours, a day, 3 days, or longer ago.
+    pub told: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Nothing of the peer was held.
+    Unknown,
+    /// Other addresses were held, not the right one.
+    OtherAddresses,
+    /// The right address was held, and none of the dials came to it.
+    NotOffered,
+    /// It was offered: an outage, or its time was over before the dial.
+    Offered,
+}
+
+/// The bounds of [`Lost::told`].
+pub const TOLD: [Secs; 4] = [HOUR, 4 * HOUR, DAY, 3 * DAY];
 
 impl Figures {
     pub fn coverage(&self) -> f64 {
@@ -135,7 +163,7 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         connections: BinaryHeap::new(),
         open: HashMap::new(),
         ids: 0,
-        told: BTreeSet::new(),
+        told: BTreeMap::new(),
         snapshot: DAY,
         proven: HashSet::new(),
         before_outage: None,
@@ -158,8 +186,8 @@ struct Node<'a> {
     connections: BinaryHeap<Reverse<(Secs, usize)>>,
     open: HashMap<usize, Connection>,
     ids: usize,
-    /// Who was said to be where in the trace.
-    told: BTreeSet<(Peer, usize)>,
+    /// Who was said to be where in the trace: last when, and whether ever by the peer itself.
+    told: BTreeMap<(Peer, usize), (Secs, bool)>,
     snapshot: Secs,
     /// Where this node has reached whom.
     proven: HashSet<(Peer, Multiaddr)>,
@@ -195,7 +223,7 @@ impl Node<'_> {
         self.outage();
         match event {
             Event::Heard { peer, place } => {
-                self.told.insert((peer, place));
+                self.told.entry((peer, place)).or_default().0 = self.now;
                 let id = self.trace.nodes[peer].id;
                 self.rule.heard(id, self.trace.address(place));
             }
@@ -208,7 +236,7 @@ impl Node<'_> {
                 };
                 self.connected(peer, endpoint, &[], until);
                 if let Some(place) = self.trace.place(peer, self.now) {
-                    self.told.insert((peer, place));
+                    self.told.insert((peer, place), (self.now, true));
                 }
             }
             Event::Dial { peer } => {
@@ -281,7 +309,8 @@ impl Node<'_> {
             .trace
             .place(peer, began)
             .filter(|_| self.trace.nodes[peer].dialable);
-        let reachable = place.is_some_and(|place| self.told.contains(&(peer, place)));
+        let told = place.and_then(|place| self.told.get(&(peer, place)).copied());
+        let reachable = told.is_some();
         let choice = self.told.range((peer, 0)..(peer + 1, 0)).nth(1).is_some();
         let (mut tried, mut attempts, mut first) = (HashSet::new(), 0, None);
         let mut success = false;
@@ -321,6 +350,26 @@ impl Node<'_> {
         }
         if self.trace.is_outage(began) {
             return;
+        }
+        if let (Some(place), Some((at, self_told)), false) = (place, told, success) {
+            let held = self.rule.forecasts(Some(id));
+            let address = self.trace.address(place);
+            let why = if tried.contains(address) {
+                Why::Offered
+            } else if held.iter().any(|held| held.address == *address) {
+                Why::NotOffered
+            } else if held.is_empty() {
+                Why::Unknown
+            } else {
+                Why::OtherAddresses
+            };
+            let told = TOLD.partition_point(|bound| at + bound < began);
+            let lost = Lost {
+                why,
+                self_told,
+                told,
+            };
+            *self.figures.lost.entry(lost).or_default() += 1;
         }
         let figures = &mut self.figures;
         figures.attempts += attempts;
