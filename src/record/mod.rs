@@ -109,7 +109,7 @@ impl Rules<'_> {
         if entry.is_pinned() || history.flags.contains(Flags::IN_USE) {
             return None;
         }
-        let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
+        let lifetime = |standing| quality::lifetime(standing, history, epoch, self.config);
         let heard = epoch.time(history.last_heard).unwrap_or_default();
         let told = heard.after(lifetime(entry.told()));
         let proven = epoch.time(history.success);
