@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         private: false,
     };
 
-    let names = [Name::Ours, Name::Patient];
+    let names = [Name::Ours, Name::Hour];
     let training = play(
         main,
         &[TRAINING, TRAINING + 1],
@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = names.map(|name| (name, Fitted::from(&training[&name])));
 
     let few = [Name::Ours, Name::Upstream, Name::FiveLines];
-    let more = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
+    let more = [Name::Ours, Name::Hour, Name::Upstream, Name::FiveLines];
     let mut runs = HashMap::new();
     for (dialling, names, title) in [
         (
@@ -132,7 +132,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if options.tune {
         table::print_bins(&runs[&Dialling::Sequential][&Name::Ours]);
-        for name in [Name::Ours, Name::Patient] {
+        for name in [Name::Ours, Name::Hour] {
             table::print_lost(name, &runs[&Dialling::Sequential][&name]);
         }
     }
@@ -157,6 +157,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (name, fitted) in &fitted {
         table::print_targets(*name, &runs, fitted);
+        table::print_outages(&runs[&Dialling::Sequential][name]);
     }
     if let Some(path) = &options.plot {
         std::fs::write(path, plot::svg(&runs[&Dialling::Sequential]))?;

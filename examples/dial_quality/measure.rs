@@ -9,7 +9,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr,
+    Multiaddr, PeerId,
     core::{
         ConnectedPoint, Endpoint,
         transport::{PortUse, TransportError},
@@ -77,6 +77,8 @@ pub struct Figures {
     pub starts: [Vec<f64>; 3],
     /// Peers whose first address had been proven when an outage began, and how many have it first afterwards.
     pub kept: (u32, u32),
+    /// Failures that counted in outages, and attempts that failed in them.
+    pub in_outages: (u32, u32),
     /// Why reachable dials did not succeed.
     pub lost: BTreeMap<Lost, u32>,
 }
@@ -167,6 +169,8 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         snapshot: DAY,
         proven: HashSet::new(),
         before_outage: None,
+        failures_before: HashMap::new(),
+        neighbour: PeerId::random(),
         figures: Figures::default(),
     };
     for (at, event) in &trace.events {
@@ -192,6 +196,9 @@ struct Node<'a> {
     /// Where this node has reached whom.
     proven: HashSet<(Peer, Multiaddr)>,
     before_outage: Option<Vec<(Peer, Multiaddr)>>,
+    failures_before: HashMap<(PeerId, Multiaddr), u32>,
+    /// A peer in the local network, which always answers.
+    neighbour: PeerId,
     figures: Figures,
 }
 
@@ -240,6 +247,7 @@ impl Node<'_> {
                 }
             }
             Event::Dial { peer } => {
+                self.dials_neighbour();
                 self.pings();
                 self.application_dials(peer);
                 if self.now >= self.snapshot {
@@ -276,6 +284,25 @@ impl Node<'_> {
                 .collect();
             open.into_iter().for_each(|peer| self.rule.alive(peer));
         }
+    }
+
+    /// This node dials its neighbour in the local network, which answers in outages too.
+    fn dials_neighbour(&mut self) {
+        self.ids += 1;
+        let address = Multiaddr::from(std::net::Ipv4Addr::new(10, 0, 0, 2));
+        let endpoint = ConnectedPoint::Dialer {
+            address: full(&address.with(Protocol::Tcp(4001)), self.neighbour),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let connection = Connection {
+            peer: self.neighbour,
+            id: ConnectionId::new_unchecked(self.ids),
+            endpoint,
+        };
+        self.rule.established(&connection, &[]);
+        self.rule.alive(self.neighbour);
+        self.rule.closed(&connection);
     }
 
     fn connected(
@@ -328,6 +355,9 @@ impl Node<'_> {
             let forecasts = self.rule.forecasts(Some(id));
             let dialled = self.swarm_dials(peer, offers);
             rounds += 1;
+            if self.trace.is_outage(self.now) {
+                self.figures.in_outages.1 += dialled.attempts;
+            }
             attempts += dialled.attempts;
             success = dialled.success;
             first = first.or(dialled.outcomes.first().map(|(_, success)| *success));
@@ -484,6 +514,9 @@ impl Node<'_> {
             .map(|(peer, node)| (node.id, peer))
             .collect();
         for forecast in self.rule.forecasts(None) {
+            if forecast.peer == self.neighbour {
+                continue;
+            }
             let answer = self.trace.answer(&forecast.address, self.now);
             let success = numbers
                 .get(&forecast.peer)
@@ -505,6 +538,9 @@ impl Node<'_> {
         }
         let (mut dials, mut connected) = (0, 0);
         for (id, offers) in self.rule.at_start(pause) {
+            if id == self.neighbour {
+                continue;
+            }
             dials += 1;
             let bytes = id
                 .to_bytes()
@@ -536,6 +572,7 @@ impl Node<'_> {
                 }
                 first.retain(|first| self.proven.contains(first));
                 self.before_outage = Some(first);
+                self.failures_before = self.rule.failures().unwrap_or_default();
             }
             (Some(before), false) => {
                 for (peer, address) in before {
@@ -545,6 +582,11 @@ impl Node<'_> {
                     self.figures.kept.1 += 1;
                 }
                 self.before_outage = None;
+                for (address, failures) in self.rule.failures().unwrap_or_default() {
+                    let before = self.failures_before.get(&address).copied();
+                    self.figures.in_outages.0 +=
+                        failures.saturating_sub(before.unwrap_or_default());
+                }
             }
             _ => {}
         }

@@ -329,6 +329,15 @@ pub fn print_bins(runs: &[Figures]) {
     }
 }
 
+/// How many failures counted in outages, in all runs of a rule.
+pub fn print_outages(runs: &[Figures]) {
+    let counted: u32 = runs.iter().map(|run| run.in_outages.0).sum();
+    let failed: u32 = runs.iter().map(|run| run.in_outages.1).sum();
+    println!(
+        "  Of {failed} attempts that failed in outages, with a LAN peer that answered, {counted} counted"
+    );
+}
+
 /// Why reachable dials were lost, in all runs of a rule, and the share of the reachable dials.
 pub fn print_lost(name: Name, runs: &[Figures]) {
     let reachable: u32 = runs.iter().map(|run| run.reachable).sum();

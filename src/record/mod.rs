@@ -445,8 +445,8 @@ impl Record {
     /// What the store hands to the swarm for a dial, best first, with `/p2p/<peer>`.
     ///
     /// Only the best tier that has an address outside its back-off: the first transport to answer ends the whole dial,
-    /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one whose
-    /// back-off ends first: somebody wants this dial.
+    /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one
+    /// that was left alone for longest: somebody wants this dial, and by dialling again comes to all of them.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
         let mut ranked = self.ranked(rules);
         ranked.retain(|entry| self.may_be_dialled(entry, rules));
@@ -476,9 +476,9 @@ impl Record {
                 offered
             }
             None => {
-                let soonest = ranked.into_iter();
-                let soonest = soonest.min_by_key(|entry| rules.back_off(entry, self.epoch));
-                soonest.into_iter().collect()
+                let left_alone = ranked.into_iter();
+                let left_alone = left_alone.min_by_key(|entry| entry.history.failure);
+                left_alone.into_iter().collect()
             }
         };
         offered
