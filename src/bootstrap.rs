@@ -60,11 +60,16 @@ pub(crate) fn choose<G: Clone + Eq + Hash>(
     let left = n - chosen.len() - long.len();
     let by_chance = groups.draws(third.min(left), 1, &mut random, |c| f64::from(c.proven));
     let left = left - by_chance.len();
-    let confident = groups.draws(left, LOOKS, &mut random, |c| c.confidence);
+    // Proven ones first: however many peers others invent, they are not in the way.
+    let of_proven = |c: &Candidate<G>| if c.proven { c.confidence } else { 0.0 };
+    let confident = groups.draws(left, LOOKS, &mut random, of_proven);
+    let left = left - confident.len();
+    let others = groups.draws(left, LOOKS, &mut random, |c| c.confidence);
     // Those that will most probably answer are dialled first.
     chosen.extend(confident);
     chosen.extend(long);
     chosen.extend(by_chance);
+    chosen.extend(others);
     chosen
 }
 
@@ -245,6 +250,21 @@ mod tests {
         }
         // One of 21 groups.
         assert!((15..=95).contains(&crowded), "{crowded} of 1,000");
+    }
+
+    #[test]
+    fn whatever_others_invent_proven_peers_are_chosen_before_it() {
+        let mut candidates: Vec<_> = (0..10).map(|i| proven(i, 1, 0.5)).collect();
+        let known: HashSet<PeerId> = candidates.iter().map(|c| c.peer).collect();
+        candidates.extend((10..10_000).map(|i| Candidate {
+            proven: false,
+            first_proven: None,
+            last_success: None,
+            ..proven(i, 0, 0.6)
+        }));
+        let chosen = choose(candidates, 12, NOW, random());
+        assert_eq!(chosen.len(), 12);
+        assert!(chosen[..10].iter().all(|peer| known.contains(peer)));
     }
 
     #[test]

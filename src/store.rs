@@ -263,8 +263,8 @@ impl PeerStore {
     // --- starting again ------------------------------------------------------------------------------------
 
     /// Up to `n` remembered peers to dial first after a restart, in the order in which to dial them: at most one from
-    /// each address group. First the last two outbound peers of the previous run; then, as far as there are such, some
-    /// by confidence, a third that have been proven for more than a week, and a third at random among the proven ones.
+    /// each address group. First the last two outbound peers of the previous run; then, of the proven ones, some by
+    /// confidence, a third that have been proven for more than a week, and a third at random; and if there are not enough, others.
     /// "By confidence", and among those of long standing too, is the most confident of eight random ones each time.
     ///
     /// So chosen because an attacker with many reliable hosts would be first in a list that is sorted by
