@@ -341,21 +341,37 @@ fn a_crowd_of_proven_peers_makes_room_for_other_groups_beyond_a_sixteenth() {
         node.prove(*peer, &address);
     }
     assert_eq!(node.store.len(), CAPACITY, "nobody else wants the room");
+    let share = CAPACITY / 16;
+    let held = |node: &Node| {
+        let crowd = crowd.iter();
+        crowd.filter(|peer| node.store.contains(peer)).count()
+    };
     for n in 0..5_000 {
+        let (peer, from) = (PeerId::random(), spread(n, 5_000));
+        // Hearsay displaces nobody who is proven, and neither do others of the crowd.
+        node.gossip(PeerId::random(), std::slice::from_ref(&from));
+        let before = held(&node);
         node.identify(
             PeerId::random(),
-            &spread(n, 5_000),
-            &[spread(n, 5_000)],
+            &at("/ip4/7.7.9.9/tcp/9"),
+            &[ip(7, 7)],
             false,
         );
-        node.gossip(PeerId::random(), &[spread(n, 5_000)]);
+        assert_eq!(held(&node), before);
+        // Whoever tells of itself from elsewhere finds room as long as the crowd has more than its share, and makes
+        // room for the next one like it until it is proven.
+        node.identify(peer, &from, std::slice::from_ref(&from), false);
+        assert_eq!(
+            node.store.contains(&peer),
+            before > share,
+            "{before} of the crowd"
+        );
+        if node.store.contains(&peer) {
+            node.prove(peer, &from);
+        }
     }
-    // At least one came in, and stayed to be replaced by others of its kind.
-    let held = crowd
-        .iter()
-        .filter(|peer| node.store.contains(peer))
-        .count();
-    assert!(held < CAPACITY && held > CAPACITY / 16, "{held}");
+    assert_eq!(held(&node), share);
+    assert_eq!(node.count(Standing::Proven), CAPACITY);
 }
 
 #[test]

@@ -60,7 +60,7 @@ struct Options {
     /// Two seeds of ten days, and the main setting only.
     #[arg(long)]
     quick: bool,
-    /// Training seeds instead of the reported ones, and where forecasts are wrong.
+    /// Training seeds instead of the reported ones; where forecasts are wrong, and which dials are lost.
     #[arg(long)]
     tune: bool,
     /// The floods instead of the dials.
@@ -86,9 +86,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         floods::run();
         return Ok(());
     }
-    if options.quick || options.tune {
+    if options.quick {
         (options.seeds, options.side_seeds) = (options.seeds.min(2), 0);
         options.days = options.days.min(10);
+    }
+    if options.tune {
+        options.side_seeds = 0;
     }
     let began = Instant::now();
     let first = if options.tune { TRAINING + 500 } else { 1 };
@@ -102,7 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         private: false,
     };
 
-    let names = [Name::Ours, Name::Patient];
+    let names = [Name::Ours, Name::Hour];
     let training = play(
         main,
         &[TRAINING, TRAINING + 1],
@@ -113,7 +116,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = names.map(|name| (name, Fitted::from(&training[&name])));
 
     let few = [Name::Ours, Name::Upstream, Name::FiveLines];
-    let more = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
+    let more = [Name::Ours, Name::Hour, Name::Upstream, Name::FiveLines];
     let mut runs = HashMap::new();
     for (dialling, names, title) in [
         (
@@ -137,6 +140,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if options.tune {
         table::print_bins(&runs[&Dialling::Sequential][&Name::Ours]);
+        for name in [Name::Ours, Name::Hour] {
+            table::print_lost(name, &runs[&Dialling::Sequential][&name]);
+        }
     }
     if !side.is_empty() {
         for (title, settings, capacity) in [
@@ -159,6 +165,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (name, fitted) in &fitted {
         table::print_targets(*name, &runs, fitted);
+        table::print_outages(&runs[&Dialling::Sequential][name]);
     }
     if let Some(path) = &options.plot {
         std::fs::write(path, plot::svg(&runs[&Dialling::Sequential]))?;
