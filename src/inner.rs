@@ -273,7 +273,7 @@ impl Inner {
                 Err(_) => Err(FlushError::Closed),
             },
             () = timeout.fuse() => Err(FlushError::Deadline {
-                unsaved: self.read(|state, _| state.pending.unsaved()),
+                unsaved: self.read(|state, _| state.unsaved()),
                 deadline,
             }),
         }
@@ -300,7 +300,7 @@ impl Inner {
         self.end
             .wait_while_for(&mut ended, |ended| !*ended, deadline);
         drop(ended);
-        let unsaved = self.read(|state, _| state.pending.unsaved());
+        let unsaved = self.read(|state, _| state.unsaved());
         if unsaved > 0 {
             tracing::error!(
                 unsaved,

@@ -439,7 +439,7 @@ impl PeerStore {
 
     /// Peers with changes that are not on disk for certain. Zero for a store in memory.
     pub fn unsaved(&self) -> usize {
-        self.inner().read(|state, _| state.pending.unsaved())
+        self.inner().read(|state, _| state.unsaved())
     }
 
     /// Writes every change made before the call, and returns when all of it is durable.

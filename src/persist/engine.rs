@@ -64,10 +64,11 @@ impl Engine {
             self.until_due().await;
             let Begun {
                 changes,
+                records,
                 waiters,
                 closing,
             } = self.store.with(|state, _| state.pending.begin());
-            let outcome = self.commit(changes.into_vec()).await;
+            let outcome = self.commit(changes.into_vec(), records).await;
             if closing {
                 self.close().await;
                 self.end.last = Some((waiters, outcome));
@@ -107,7 +108,11 @@ impl Engine {
     }
 
     /// Writes what was dirty; what it could not write is dirty again.
-    async fn commit(&self, changes: Vec<(PeerId, Change)>) -> Result<(), Unsaved> {
+    async fn commit(
+        &self,
+        changes: Vec<(PeerId, Change)>,
+        mut records: Vec<u32>,
+    ) -> Result<(), Unsaved> {
         let in_flight = InFlight::new(&changes, PEERS_PER_COMMIT);
         self.store
             .with(|state, _| state.pending.set_in_flight(in_flight));
@@ -115,6 +120,9 @@ impl Engine {
         let (mut unwritten, mut error) = (Vec::new(), None);
         while error.is_none() {
             let mut part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
+            if part.is_empty() {
+                part = self.take_records(&mut records);
+            }
             if part.is_empty() {
                 break;
             }
@@ -135,6 +143,8 @@ impl Engine {
             self.store
                 .with(|state, now| state.pending.give_back(page, now.elapsed));
         }
+        self.store
+            .with(|state, now| state.pending.give_back_records(records, now.elapsed));
         if matches!(error.as_deref(), Some(DatastoreError::Lost { .. })) {
             self.mark_everything();
         }
@@ -157,6 +167,21 @@ impl Engine {
             peers: unsaved,
             error,
         })
+    }
+
+    /// What of the next records is not saved: from now on they are in flight.
+    fn take_records(&self, slots: &mut Vec<u32>) -> Vec<(PeerId, Change)> {
+        let mut part = Vec::new();
+        while part.len() < PEERS_PER_COMMIT && !slots.is_empty() {
+            let page = slots.split_off(slots.len().saturating_sub(MARKED_PER_LOCK));
+            self.store.with(|state, _| {
+                part.extend(page.iter().filter_map(|slot| state.take_unwritten(*slot)))
+            });
+        }
+        let in_flight = InFlight::new(&part, part.len().max(1));
+        self.store
+            .with(|state, _| state.pending.set_in_flight(in_flight));
+        part
     }
 
     /// Marks every peer, after the datastore has lost them. Whoever comes or goes meanwhile is marked for that.
@@ -348,7 +373,10 @@ fn take_back(view: &View<'_>, change: &mut Change, b32: &str, batch: &mut Batch)
     batch.delete(key::addresses(b32));
     batch.delete(key::protocols(b32));
     batch.delete(key::public_key(b32));
-    for name in view.metadata().keys().chain(&change.metadata) {
+    for name in view.metadata().keys() {
+        batch.delete(key::metadata(b32, name));
+    }
+    for name in &change.metadata {
         batch.delete(key::metadata(b32, name));
     }
     // If this commit fails, the next one takes back what may still be there.

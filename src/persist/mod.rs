@@ -17,7 +17,7 @@ mod pending;
 
 pub(crate) use engine::{Engine, caught};
 pub(crate) use load::load;
-pub(crate) use pending::{Pending, Unsaved};
+pub(crate) use pending::{Change, Pending, Unsaved};
 
 /// What [`PeerStore::open`](crate::PeerStore::open) found in the datastore.
 ///

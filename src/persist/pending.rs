@@ -1,6 +1,7 @@
 //! What is not saved yet, and when it is due. Lives under the store's lock; does nothing by itself.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     sync::Arc,
@@ -8,10 +9,14 @@ use std::{
     time::Duration,
 };
 
+use bitflags::bitflags;
 use futures::channel::oneshot;
 use libp2p_identity::PeerId;
 
-use crate::{config::Config, datastore::DatastoreError, record::Books};
+use crate::{
+    AGENT_VERSION, PROTOCOL_VERSION, compact::Packed, config::Config, datastore::DatastoreError,
+    record::Books,
+};
 
 /// The pause after a failed commit: doubled by each further failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -25,7 +30,7 @@ const MAX_LISTED_KEYS: usize = 256;
 pub(crate) struct Change {
     pub(crate) books: Books,
     /// The metadata keys that changed or went.
-    pub(crate) metadata: BTreeSet<String>,
+    pub(crate) metadata: BTreeSet<Cow<'static, str>>,
     /// Everything of the peer goes first, also what is not in memory; then what the record holds is written.
     pub(crate) purge: bool,
     /// Whether the change asks for a commit. Others ride with the next one.
@@ -41,6 +46,50 @@ impl Change {
         if self.metadata.len() > MAX_LISTED_KEYS {
             self.metadata.clear();
             self.purge = true;
+        }
+    }
+}
+
+bitflags! {
+    /// What of a record is not saved, in the byte that its compact form has for it. The first three are those of
+    /// [`Books`].
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Unwritten: u8 {
+        const ADDRESSES = 1;
+        const PROTOCOLS = 1 << 1;
+        const KEY = 1 << 2;
+        const AGENT = 1 << 3;
+        const VERSION = 1 << 4;
+        /// It asks for a commit.
+        const HARD = 1 << 5;
+    }
+}
+
+impl Unwritten {
+    /// The keys that identify fills; any other is for [`Pending::mark`].
+    fn of_key(key: &str) -> Option<Self> {
+        match key {
+            AGENT_VERSION => Some(Self::AGENT),
+            PROTOCOL_VERSION => Some(Self::VERSION),
+            _ => None,
+        }
+    }
+
+    fn into_change(self) -> Change {
+        let keys = [
+            (Self::AGENT, AGENT_VERSION),
+            (Self::VERSION, PROTOCOL_VERSION),
+        ];
+        let keys = keys.into_iter().filter(|(flag, _)| self.contains(*flag));
+        let metadata: BTreeSet<_> = keys.map(|(_, key)| Cow::Borrowed(key)).collect();
+        let mut books = Books::from_bits_truncate(self.bits())
+            & (Books::ADDRESSES | Books::PROTOCOLS | Books::KEY);
+        books.set(Books::METADATA, !metadata.is_empty());
+        Change {
+            books,
+            metadata,
+            purge: false,
+            hard: self.contains(Self::HARD),
         }
     }
 }
@@ -146,6 +195,8 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) changes: Changes,
+    /// Slots of records that say themselves what of them is not saved.
+    pub(crate) records: Vec<u32>,
     /// Who waits for these changes to be written.
     pub(crate) waiters: Vec<Waiter>,
     /// Whether the datastore is to be closed afterwards.
@@ -171,6 +222,10 @@ pub(crate) struct Pending {
     /// Every peer in memory, and as many again that are gone.
     max_dirty: usize,
     dirty: Dirty,
+    /// What most changes are: records that say themselves what of them is not saved, by slot. Some may be gone.
+    records: Vec<u32>,
+    /// How many records say so.
+    marked: usize,
     /// How many of the dirty peers ask for a commit.
     hard: usize,
     /// Since when one of them does.
@@ -198,6 +253,8 @@ impl Pending {
             max_delay: config.max_commit_delay(),
             max_dirty: config.max_peers().get().saturating_mul(2),
             dirty: Dirty::default(),
+            records: Vec::new(),
+            marked: 0,
             hard: 0,
             oldest: Duration::ZERO,
             in_flight: InFlight::default(),
@@ -226,10 +283,61 @@ impl Pending {
     ) {
         let change = Change {
             books: save | later,
-            metadata: metadata.into_iter().collect(),
+            metadata: metadata.into_iter().map(Cow::Owned).collect(),
             purge: false,
             hard: !save.is_empty(),
         };
+        self.add(peer, change, now);
+    }
+
+    /// As [`Pending::mark`], in the record itself. `false` when that cannot hold it: then what the record says is to be
+    /// taken with [`Pending::take_record`], and marked too.
+    pub(crate) fn mark_record(
+        &mut self,
+        slot: u32,
+        peer: &PeerId,
+        packed: &mut Packed,
+        (save, later): (Books, Books),
+        metadata: &[String],
+        now: Duration,
+    ) -> bool {
+        if !self.persistent || self.closed || self.dirty.len > 0 && self.dirty.contains(peer) {
+            return false;
+        }
+        let before = Unwritten::from_bits_retain(packed.dirty());
+        let mut unwritten = before | Unwritten::from_bits_truncate((save | later).bits() & 0b111);
+        for key in metadata {
+            let Some(flag) = Unwritten::of_key(key) else {
+                return false;
+            };
+            unwritten |= flag;
+        }
+        let hard = !save.is_empty() && !before.contains(Unwritten::HARD);
+        if hard {
+            unwritten |= Unwritten::HARD;
+            self.count_hard(now);
+        }
+        packed.set_dirty(unwritten.bits());
+        if before.is_empty() && !unwritten.is_empty() {
+            self.marked += 1;
+            self.records.push(slot);
+        }
+        true
+    }
+
+    /// Takes out what a record says of itself.
+    pub(crate) fn take_record(&mut self, packed: &mut Packed) -> Option<Change> {
+        let unwritten = Unwritten::from_bits_retain(packed.dirty());
+        if unwritten.is_empty() {
+            return None;
+        }
+        packed.set_dirty(0);
+        self.marked -= 1;
+        Some(unwritten.into_change())
+    }
+
+    /// Notes what was taken out of a record.
+    pub(crate) fn mark_taken(&mut self, peer: PeerId, change: Change, now: Duration) {
         self.add(peer, change, now);
     }
 
@@ -273,13 +381,17 @@ impl Pending {
         let was_hard = kept.hard;
         kept.merge(change);
         if kept.hard && !was_hard {
-            if self.hard == 0 {
-                self.oldest = now;
-            }
-            self.hard += 1;
-            // The engine sets its clock at the first one, and need not know of those before the threshold.
-            self.signal |= self.hard == 1 || self.hard == self.threshold;
+            self.count_hard(now);
         }
+    }
+
+    fn count_hard(&mut self, now: Duration) {
+        if self.hard == 0 {
+            self.oldest = now;
+        }
+        self.hard += 1;
+        // The engine sets its clock at the first one, and need not know of those before the threshold.
+        self.signal |= self.hard == 1 || self.hard == self.threshold;
     }
 
     /// Whether something changed that the datastore did not get before it was closed; says so once.
@@ -308,7 +420,7 @@ impl Pending {
     pub(crate) fn unsaved(&self) -> usize {
         let dirty = self.dirty.peers();
         let again = dirty.filter(|peer| self.in_flight.contains(peer)).count();
-        self.in_flight.rest + self.dirty.len - again
+        self.in_flight.rest + self.marked + self.dirty.len - again
     }
 
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
@@ -358,9 +470,23 @@ impl Pending {
         };
         Begun {
             changes: Changes(dirty),
+            records: std::mem::take(&mut self.records),
             waiters: std::mem::take(&mut self.waiters),
             closing: self.closing,
         }
+    }
+
+    /// One more is in the commit under way, before it is said who.
+    pub(crate) fn in_flight_too(&mut self) {
+        self.in_flight.rest += 1;
+    }
+
+    /// Who is in the commit under way and not on disk yet.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        let in_flight = &self.in_flight;
+        let parts = in_flight.peers.iter();
+        let rest = parts.filter(|(_, part)| **part >= in_flight.committed);
+        rest.map(|(peer, _)| peer)
     }
 
     /// Takes in who is in the commit under way: worked out by the engine, as it takes long for many.
@@ -383,6 +509,17 @@ impl Pending {
         }
     }
 
+    /// Records of the commit under way that it did not come to.
+    pub(crate) fn give_back_records(&mut self, mut slots: Vec<u32>, now: Duration) {
+        if slots.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut self.records, &mut slots);
+        self.records.append(&mut slots);
+        // Also what only rode along is tried again.
+        self.count_hard(now);
+    }
+
     /// The commit is over, and what it did not write is given back. Returns how many peers are unsaved, and what
     /// the caller is to drop without the lock.
     pub(crate) fn end(&mut self, failed: bool, now: Duration) -> (usize, InFlight) {
@@ -401,7 +538,7 @@ impl Pending {
     /// is no need to wake any longer, for the caller to drop without the lock.
     pub(crate) fn close(&mut self) -> (Vec<Waiter>, Option<Waker>) {
         self.closed = true;
-        self.written_after_close |= self.dirty.len > 0;
+        self.written_after_close |= self.dirty.len + self.marked > 0;
         (std::mem::take(&mut self.waiters), self.engine.take())
     }
 }

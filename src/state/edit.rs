@@ -8,6 +8,7 @@ use super::{By, MAX_IGNORED, Now, State, Written, rules};
 use crate::{
     budget::MAX_EXPIRED,
     event::{Cause, Event},
+    persist::Change,
     record::{Books, Delta, Latency, Record, Rules},
     refusal::Refused,
 };
@@ -195,10 +196,52 @@ impl State {
                 metadata,
                 ..
             } = delta;
-            self.pending
-                .mark(peer, save, save_later, metadata, now.elapsed);
+            self.mark(slot, peer, (save, save_later), metadata, now);
         }
         written
+    }
+
+    /// Notes what of a peer is to be written: in its record if that can hold it.
+    fn mark(
+        &mut self,
+        slot: u32,
+        peer: PeerId,
+        books: (Books, Books),
+        metadata: Vec<String>,
+        now: Now,
+    ) {
+        let pending = &mut self.pending;
+        if !pending.is_persistent() {
+            return;
+        }
+        if let Some(packed) = self.table.packed_mut(slot) {
+            if pending.mark_record(slot, &peer, packed, books, &metadata, now.elapsed) {
+                return;
+            }
+            if let Some(before) = pending.take_record(packed) {
+                pending.mark_taken(peer, before, now.elapsed);
+            }
+        }
+        pending.mark(peer, books.0, books.1, metadata, now.elapsed);
+    }
+
+    /// Takes out of a record what of it is not saved.
+    pub(crate) fn take_unwritten(&mut self, slot: u32) -> Option<(PeerId, Change)> {
+        let packed = self.table.packed_mut(slot)?;
+        let change = self.pending.take_record(packed)?;
+        let peer = packed.id()?;
+        self.pending.in_flight_too();
+        Some((peer, change))
+    }
+
+    /// Peers with changes that are not on disk for certain.
+    pub(crate) fn unsaved(&self) -> usize {
+        let again = self.pending.in_flight().filter(|peer| {
+            let slot = self.table.find(peer);
+            let packed = slot.and_then(|slot| self.table.packed(slot));
+            packed.is_some_and(|packed| packed.dirty() != 0)
+        });
+        self.pending.unsaved() - again.count()
     }
 
     fn publish_changes(
@@ -306,6 +349,10 @@ impl State {
         };
         let (peer, saved) = (view.id(), view.saved());
         self.withdraw_claims(slot);
+        if let Some(packed) = self.table.packed_mut(slot) {
+            // What goes is not to be written any longer.
+            self.pending.take_record(packed);
+        }
         self.table.remove(slot);
         if saved.is_empty() {
             self.pending.forget(&peer);
