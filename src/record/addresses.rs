@@ -45,9 +45,7 @@ impl Record {
             if self.hear(&address, sources, rules, delta) {
                 continue;
             }
-            if rules.own.contains(&address) && sources != Sources::PINNED {
-                delta.refuse(Refused::OwnAddress);
-            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+            if let Some(reason) = rules.refuses(self, &address, sources) {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
@@ -125,7 +123,10 @@ impl Record {
             }
             let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
             if entry.history.is_pinned() || (keep_proven && proven) {
-                entry.history.sources.remove(source);
+                if entry.history.sources.contains(source) {
+                    entry.history.sources.remove(source);
+                    delta.save_later |= Books::ADDRESSES;
+                }
                 return true;
             }
             gone.push(entry.clone());
@@ -364,19 +365,17 @@ impl Record {
         }
     }
 
-    /// The last connection to an address of this peer that this node dialled is closed: from now on it ages.
+    /// The last connection to an address of this peer that this node dialled is closed: from now on it ages. The
+    /// address is in the form that is stored.
     pub(crate) fn no_longer_in_use(
         &mut self,
         address: &Multiaddr,
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        let Some(address) = self.normalise(address, rules, delta) else {
-            return;
-        };
         let now = self.step(rules.now);
         let epoch = self.epoch;
-        let Some(entry) = self.find(&address) else {
+        let Some(entry) = self.find(address) else {
             return;
         };
         let history = &mut entry.history;

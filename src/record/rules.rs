@@ -93,6 +93,9 @@ impl Rules<'_> {
         address: &Multiaddr,
         sources: Sources,
     ) -> Option<Refused> {
+        if self.own.contains(address) && sources != Sources::PINNED {
+            return Some(Refused::OwnAddress);
+        }
         let near = Sources::PINNED
             | Sources::APPLICATION
             | Sources::MDNS
