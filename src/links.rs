@@ -101,10 +101,7 @@ impl Links {
         let links = self.peers.get_mut(peer)?;
         let link = links.iter_mut().find(|link| link.address == old)?;
         (link.address, link.scope) = (bare(peer, new), Scope::of(new));
-        links
-            .iter()
-            .all(|link| link.address != old)
-            .then_some(old)
+        links.iter().all(|link| link.address != old).then_some(old)
     }
 
     pub(crate) fn count(&self, peer: &PeerId) -> usize {

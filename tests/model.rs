@@ -1,12 +1,14 @@
 //! The store gives the answers of a naive model, after any run of operations.
 //!
-//! The model is in `model/`: `check.rs` runs the two beside each other, `naive*.rs` are the model, `ops.rs` makes
-//! operations of bytes.
+//! In `model/`: `ops.rs` makes operations of bytes, `check.rs` runs store and model beside each other, `act.rs` and
+//! `expect.rs` do one operation to each, `naive*.rs` are the model, `compare.rs` asks both everything.
 
 #![allow(clippy::unwrap_used)]
 
 #[path = "model/check.rs"]
 mod check;
+#[path = "model/found.rs"]
+mod found;
 
 use proptest::{collection::vec, prelude::*};
 

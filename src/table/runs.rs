@@ -110,7 +110,9 @@ fn fill(record: &mut Record, content: &Content) {
     record.put_protocols(names);
     record.agent = content.agent.map(text);
     record.version = content.version.map(text);
-    record.latency = content.latency.and_then(|(mean, told)| Latency::restored(mean, told));
+    record.latency = content
+        .latency
+        .and_then(|(mean, told)| Latency::restored(mean, told));
     record.source = content.source.and_then(|n| Site::of(&at(n)));
     (record.connected, record.accepted) = (content.flags.0, content.flags.1);
     record.saved = Books::from_bits_truncate(content.flags.2);
@@ -233,30 +235,47 @@ impl Both {
     }
 
     fn assert_nothing_leaks(&self) {
-        let (table, records) = (&self.table, || self.plain.values().map(|(content, _)| content));
+        let (table, records) = (&self.table, || {
+            self.plain.values().map(|(content, _)| content)
+        });
         let different: BTreeSet<_> = records().map(|content| &content.protocols).collect();
         let different = different.iter().filter(|names| !names.is_empty()).count();
         assert_eq!(table.shared.lists.len(), different);
         let texts = records().flat_map(|content| [content.agent, content.version]);
         let texts: BTreeSet<u8> = texts.flatten().collect();
         assert_eq!(table.shared.texts.len(), texts.len());
-        let rare = records().filter(|content| !content.rare.0.is_empty() || !content.rare.1.is_empty());
+        let rare =
+            records().filter(|content| !content.rare.0.is_empty() || !content.rare.1.is_empty());
         assert_eq!(table.rare.len(), rare.count());
         for n in 0..8 {
             let mut speakers = table.speakers(name(n).as_ref());
             speakers.sort_unstable();
-            let speaks = self.plain.values().filter(|(content, _)| content.protocols.contains(&n));
+            let speaks = self
+                .plain
+                .values()
+                .filter(|(content, _)| content.protocols.contains(&n));
             let mut expected: Vec<u32> = speaks.map(|(_, slot)| *slot).collect();
             expected.sort_unstable();
             assert_eq!(speakers, expected);
         }
         for list in List::ALL {
-            let seats = self.plain.values().filter_map(|(_, slot)| table.seat(*slot));
+            let seats = self
+                .plain
+                .values()
+                .filter_map(|(_, slot)| table.seat(*slot));
             let seats: Vec<Seat> = seats.filter(|seat| seat.list == list).collect();
             assert_eq!(table.count(list), seats.len());
             let groups: BTreeSet<Group> = seats.iter().filter_map(|seat| seat.group).collect();
-            let of = |group: Group| seats.iter().filter(|seat| seat.group == Some(group)).count();
-            assert_eq!(table.max_group(list), groups.iter().map(|g| of(*g)).max().unwrap_or(0));
+            let of = |group: Group| {
+                seats
+                    .iter()
+                    .filter(|seat| seat.group == Some(group))
+                    .count()
+            };
+            assert_eq!(
+                table.max_group(list),
+                groups.iter().map(|g| of(*g)).max().unwrap_or(0)
+            );
             for group in groups {
                 assert_eq!(table.count_group(list, group), of(group));
             }
@@ -300,12 +319,17 @@ fn a_list_and_a_text_of_its_own_for_every_peer_go_with_their_peers() {
             let agent = Arc::from(format!("agent {round} {n}").as_bytes());
             let changed = record_of(n, &[common.clone(), own], agent);
             match table.find(&id(n)) {
-                Some(slot) => table.change(slot, |record| *record = changed).expect("it is there"),
+                Some(slot) => table
+                    .change(slot, |record| *record = changed)
+                    .expect("it is there"),
                 None => _ = table.insert(changed),
             }
         }
         // Each round replaces what the one before had, and leaves nothing of it.
-        assert_eq!((table.shared.lists.len(), table.shared.texts.len()), (256, 256));
+        assert_eq!(
+            (table.shared.lists.len(), table.shared.texts.len()),
+            (256, 256)
+        );
         assert_eq!(table.speakers("/0").len(), 256);
         assert!(round == 0 || table.speakers(&format!("/own/{}/7", round - 1)).is_empty());
         assert_eq!(table.speakers(&format!("/own/{round}/7")).len(), 1);

@@ -42,7 +42,10 @@ impl World {
         assert_eq!(set(store.connected_peers()), connected);
         for n in 0..universe::PROTOCOLS {
             let name = universe::protocol(n);
-            let speak = naive.peers.iter().filter(|(_, known)| known.protocols.contains(&name));
+            let speak = naive
+                .peers
+                .iter()
+                .filter(|(_, known)| known.protocols.contains(&name));
             let speak: BTreeSet<PeerId> = speak.map(|(id, _)| *id).collect();
             assert_eq!(set(store.peers_supporting(&name)), speak, "{name}");
             // Walks take their time: one name at a time is enough.
@@ -55,9 +58,16 @@ impl World {
         let (mut met, stop) = (0, known.len() / 2 + 1);
         let ended = store.for_each(|_| {
             met += 1;
-            if met == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if met == stop {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
-        assert_eq!((met, ended.is_some()), (stop.min(known.len()), stop <= known.len()));
+        assert_eq!(
+            (met, ended.is_some()),
+            (stop.min(known.len()), stop <= known.len())
+        );
         for id in universe::peers() {
             self.compare_peer(&id);
         }
@@ -74,9 +84,15 @@ impl World {
         let known = naive.peers.get(id);
         assert_eq!(store.contains(id), known.is_some(), "{id}");
         assert_eq!(store.is_connected(id), naive.is_connected(id));
-        assert_eq!(store.connections(id), naive.links.get(id).map_or(0, Vec::len));
+        assert_eq!(
+            store.connections(id),
+            naive.links.get(id).map_or(0, Vec::len)
+        );
         let stored = known.and_then(|known| known.key.clone());
-        assert_eq!(store.keys().get(id), stored.or_else(|| universe::inlined_key(id)));
+        assert_eq!(
+            store.keys().get(id),
+            stored.or_else(|| universe::inlined_key(id))
+        );
         let (addresses, protocols) = (store.addresses(), store.protocols());
         let (metadata, tags) = (store.metadata(), store.tags());
         let Some(known) = known else {
@@ -97,7 +113,10 @@ impl World {
         assert_eq!(addresses.multiaddrs_for_peer(id), full);
 
         assert_same_protocols(&protocols.get(id).unwrap(), known);
-        let asked: Vec<String> = (0..universe::PROTOCOLS).rev().map(universe::protocol).collect();
+        let asked: Vec<String> = (0..universe::PROTOCOLS)
+            .rev()
+            .map(universe::protocol)
+            .collect();
         let mut spoken = asked.clone();
         spoken.retain(|name| known.protocols.contains(name));
         let names = |names: Vec<StreamProtocol>| -> Vec<String> {
@@ -110,7 +129,10 @@ impl World {
         assert_eq!(metadata.get(id).as_ref(), Some(&known.metadata));
         for n in 0..universe::METADATA_KEYS {
             let key = universe::metadata_key(n);
-            assert_eq!(metadata.get_value(id, &key).as_ref(), known.metadata.get(&key));
+            assert_eq!(
+                metadata.get_value(id, &key).as_ref(),
+                known.metadata.get(&key)
+            );
         }
         assert_same_tags(&tags.get(id).unwrap(), known);
         for n in 0..universe::TAGS {
@@ -172,8 +194,14 @@ impl World {
             let Some(peer) = store.get(id) else {
                 continue;
             };
-            let find = |known: &Address| peer.addresses.iter().find(|info| info.address == known.address);
-            known.addresses.retain(|known| find(known).is_some() || !may_have_expired(known));
+            let find = |known: &Address| {
+                peer.addresses
+                    .iter()
+                    .find(|info| info.address == known.address)
+            };
+            known
+                .addresses
+                .retain(|known| find(known).is_some() || !may_have_expired(known));
             for known in &mut known.addresses {
                 let Some(info) = find(known) else {
                     continue;
@@ -207,7 +235,10 @@ impl Naive {
         assert_same_tags(&peer.tags, known);
         assert_eq!(peer.metadata, known.metadata);
         let stored = known.key.clone();
-        assert_eq!(peer.public_key, stored.or_else(|| universe::inlined_key(&peer.id)));
+        assert_eq!(
+            peer.public_key,
+            stored.or_else(|| universe::inlined_key(&peer.id))
+        );
         let latency = known.latency.as_ref();
         let latency = latency.map(|latency| Duration::from_micros(latency.mean));
         assert_eq!(peer.latency, latency);
@@ -217,12 +248,18 @@ impl Naive {
 
     fn assert_same_addresses(&self, infos: &[AddressInfo], known: &Known) {
         let theirs: BTreeSet<_> = infos.iter().map(|info| info.address.clone()).collect();
-        let ours = known.addresses.iter().map(|known| known.address.clone()).collect();
+        let ours = known
+            .addresses
+            .iter()
+            .map(|known| known.address.clone())
+            .collect();
         assert_eq!(theirs, ours);
         assert_eq!(infos.len(), known.addresses.len());
         let place = |info: &AddressInfo| {
             let mut addresses = known.addresses.iter();
-            addresses.position(|known| known.address == info.address).unwrap()
+            addresses
+                .position(|known| known.address == info.address)
+                .unwrap()
         };
         for pair in infos.windows(2) {
             let [one, other] = pair else { unreachable!() };
@@ -245,7 +282,10 @@ impl Naive {
                 info.sources,
                 info.standing,
                 (seconds(info.first_heard), seconds(info.last_heard)),
-                (info.last_success.map(seconds), info.last_failure.map(seconds)),
+                (
+                    info.last_success.map(seconds),
+                    info.last_failure.map(seconds),
+                ),
                 (info.successes, info.failures),
                 info.expires.map(seconds),
             );
@@ -267,7 +307,8 @@ impl Naive {
         let (shortest, longest) = (full.mul_f64(0.749), full.mul_f64(1.251));
         let back_off = info.back_off.unwrap_or_default();
         assert!(
-            back_off >= shortest.saturating_sub(passed) && back_off <= longest.saturating_sub(passed),
+            back_off >= shortest.saturating_sub(passed)
+                && back_off <= longest.saturating_sub(passed),
             "{back_off:?} of {full:?}, {passed:?} after {known:?}"
         );
     }
@@ -276,7 +317,9 @@ impl Naive {
     fn offers(&self, id: &PeerId, known: &Known, infos: &[AddressInfo]) -> Vec<Multiaddr> {
         let may_be_dialled = |info: &&AddressInfo| {
             let mut addresses = known.addresses.iter();
-            let known = addresses.find(|known| known.address == info.address).unwrap();
+            let known = addresses
+                .find(|known| known.address == info.address)
+                .unwrap();
             !known.unsupported && (known.is_pinned() || !self.is_blocked(known))
         };
         let tier = |info: &AddressInfo| match info.standing {
@@ -287,25 +330,38 @@ impl Naive {
         let ready = candidates.iter().filter(|info| info.back_off.is_none());
         let offered: Vec<&AddressInfo> = match ready.clone().map(|info| tier(info)).max() {
             Some(best) => {
-                let mut offered: Vec<_> = ready.copied().filter(|info| tier(info) == best).collect();
+                let mut offered: Vec<_> =
+                    ready.copied().filter(|info| tier(info) == best).collect();
                 let max = self.config.max_dial_addresses().get();
                 let enough = offered[0].confidence > 0.9;
                 offered.truncate(if enough { max / 2 } else { max });
                 offered
             }
-            None => candidates.into_iter().min_by_key(|info| info.back_off).into_iter().collect(),
+            None => candidates
+                .into_iter()
+                .min_by_key(|info| info.back_off)
+                .into_iter()
+                .collect(),
         };
-        offered.into_iter().map(|info| with_id(info.address.clone(), *id)).collect()
+        offered
+            .into_iter()
+            .map(|info| with_id(info.address.clone(), *id))
+            .collect()
     }
 }
 
 fn assert_same_protocols(names: &[StreamProtocol], known: &Known) {
     let set: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
-    assert_eq!((names.len(), &set), (known.protocols.len(), &known.protocols));
+    assert_eq!(
+        (names.len(), &set),
+        (known.protocols.len(), &known.protocols)
+    );
 }
 
 fn assert_same_tags(tags: &BTreeMap<String, Tag>, known: &Known) {
-    let tags = tags.iter().map(|(name, tag)| (name.clone(), (tag.value, tag.expires.map(seconds))));
+    let tags = tags
+        .iter()
+        .map(|(name, tag)| (name.clone(), (tag.value, tag.expires.map(seconds))));
     assert_eq!(tags.collect::<BTreeMap<_, _>>(), known.tags);
 }
 

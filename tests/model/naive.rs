@@ -83,23 +83,14 @@ pub struct Link {
     pub scope: Scope,
 }
 
-/// What a peer is worth, from least to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    Hearsay,
-    Inbound,
-    SelfTold,
-    Proven,
-    Connected,
-    Pinned,
-}
-
 /// Who asks for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     User,
     /// What the swarm learns; with whether the peer spoke for itself, or was dialled.
-    Swarm { first_hand: bool },
+    Swarm {
+        first_hand: bool,
+    },
 }
 
 /// What a rule did.
@@ -121,7 +112,10 @@ impl Did {
 
     fn refused(reason: Refused) -> Self {
         let refused = vec![reason];
-        Self { refused, ..Self::default() }
+        Self {
+            refused,
+            ..Self::default()
+        }
     }
 }
 
@@ -136,19 +130,25 @@ impl Known {
     }
 
     pub fn find(&mut self, address: &Multiaddr) -> Option<&mut Address> {
-        self.addresses.iter_mut().find(|known| known.address == *address)
+        self.addresses
+            .iter_mut()
+            .find(|known| known.address == *address)
     }
 
     /// Whether the application gave it metadata of its own: all but the two keys of identify.
-    fn has_user_metadata(&self) -> bool {
+    pub fn has_user_metadata(&self) -> bool {
         let of_identify = [universe::metadata_key(0), universe::metadata_key(1)];
         self.metadata.keys().any(|key| !of_identify.contains(key))
     }
 
     /// Whether only others spoke of it.
     pub fn is_hearsay_only(&self) -> bool {
-        let first_hand = Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
-        !self.addresses.iter().any(|known| known.sources.intersects(first_hand))
+        let first_hand =
+            Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
+        !self
+            .addresses
+            .iter()
+            .any(|known| known.sources.intersects(first_hand))
     }
 }
 
@@ -197,6 +197,8 @@ impl Naive {
         by: By,
         rule: impl FnOnce(&Naive, &mut Known, &mut Did),
     ) -> Did {
+        // What has expired is gone for everybody, and news of it is news.
+        self.expire();
         let did = self.try_edit(peer, by, rule);
         for reason in &did.refused {
             *self.refusals.entry(*reason).or_default() += 1;
@@ -225,12 +227,18 @@ impl Naive {
         let mut did = Did::default();
         rule(self, &mut known, &mut did);
         if is_new && known.is_empty() {
-            return Did { refused: did.refused, ..Did::default() };
+            return Did {
+                refused: did.refused,
+                ..Did::default()
+            };
         }
         if is_new && !self.make_room(&peer, &known) {
             let mut refused = did.refused;
             refused.push(Refused::StoreFull);
-            return Did { refused, ..Did::default() };
+            return Did {
+                refused,
+                ..Did::default()
+            };
         }
         self.peers.insert(peer, known);
         if by == By::User && did.changed {
@@ -249,6 +257,7 @@ impl Naive {
         by: By,
         rule: impl FnOnce(&Naive, &mut Known, &mut Did),
     ) -> Did {
+        self.expire();
         match self.peers.contains_key(&peer) {
             true => self.edit(peer, by, rule),
             false => Did::default(),
@@ -262,6 +271,7 @@ impl Naive {
         by: By,
         rule: impl FnOnce(&Naive, &mut Known, &mut Did),
     ) -> Did {
+        self.expire();
         if self.is_full() && !self.peers.contains_key(&peer) {
             *self.refusals.entry(Refused::StoreFull).or_default() += 1;
             return Did::refused(Refused::StoreFull);
@@ -291,102 +301,16 @@ impl Naive {
         self.peers.remove(peer).is_some()
     }
 
-    // --- who makes room ------------------------------------------------------------------------------------
-
-    fn is_full(&self) -> bool {
-        self.peers.len() >= self.config.max_peers().get()
-    }
-
-    pub fn class(&self, peer: &PeerId, known: &Known) -> Class {
-        let all = |all: Sources, known: &Address| all | known.sources;
-        let sources = known.addresses.iter().fold(Sources::empty(), all);
-        if sources.contains(Sources::PINNED) {
-            Class::Pinned
-        } else if self.is_connected(peer) {
-            Class::Connected
-        } else if sources.contains(Sources::DIALLED)
-            || !known.tags.is_empty()
-            || known.has_user_metadata()
-        {
-            Class::Proven
-        } else if sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED) {
-            Class::SelfTold
-        } else if sources == Sources::INBOUND {
-            Class::Inbound
-        } else if sources.is_empty() && (!known.protocols.is_empty() || known.key.is_some()) {
-            Class::SelfTold
-        } else {
-            Class::Hearsay
-        }
-    }
-
-    /// Makes room for a newcomer in the place of one of the least valuable peers, whom the store chose.
-    fn make_room(&mut self, newcomer: &PeerId, known: &Known) -> bool {
-        if !self.is_full() {
-            return true;
-        }
-        let classes = self.peers.iter().map(|(id, known)| self.class(id, known));
-        let Some(least) = classes.min() else {
-            return true;
-        };
-        if least == Class::Pinned || least > self.class(newcomer, known) {
-            return false;
-        }
-        let victim = self.evicted.pop_front();
-        let victim = victim.expect("somebody made room for the newcomer");
-        let class = self.class(&victim, &self.peers[&victim]);
-        assert_eq!(class, least, "the least valuable peer goes first: {victim}");
-        self.peers.remove(&victim);
-        true
-    }
-
-    /// Those of whom only strangers say that they are at an IP address.
-    pub fn claimants(&self, spot: &str) -> usize {
-        let claims = |known: &&Known| known.is_hearsay_only() && known.claims().any(|at| at == spot);
-        self.peers.values().filter(claims).count()
-    }
-
-    /// Who proves to be at an IP address takes the place of one of those of whom it is only said.
-    fn displace_claims(&mut self, peer: &PeerId) {
-        let limit = self.config.max_claims_per_ip().get();
-        let mut crowded = Vec::new();
-        for known in &self.peers[peer].addresses {
-            let Some(spot) = about(&known.address).spot else {
-                continue;
-            };
-            let is_there = known.sources.contains(Sources::DIALLED)
-                || known.sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED)
-                    && self.is_connected_at(peer, spot);
-            if is_there && !crowded.contains(&spot) && self.claimants(spot) >= limit {
-                crowded.push(spot);
-            }
-        }
-        for spot in crowded {
-            if self.claimants(spot) == 0 {
-                continue;
-            }
-            let victim = self.displaced.pop_front();
-            let victim = victim.expect("somebody made room at the IP address");
-            let known = self.peers.get_mut(&victim).expect("the victim is known");
-            assert!(known.is_hearsay_only() && known.claims().any(|at| at == spot));
-            known.addresses.retain(|known| known.claim() != Some(spot));
-            self.remove_if_empty(&victim);
-        }
-    }
-
-    fn is_connected_at(&self, peer: &PeerId, spot: &str) -> bool {
-        let links = self.links.get(peer).into_iter().flatten();
-        let mut direct = links.filter(|link| link.reach.is_some());
-        direct.any(|link| about(&link.address).spot == Some(spot))
-    }
-
     // --- expiry --------------------------------------------------------------------------------------------
 
     /// Forgets what has expired by now.
     pub fn expire(&mut self) {
         let mut gone = Vec::new();
         for (id, known) in &self.peers {
-            if self.peer_expires(id, known).is_some_and(|at| at <= self.now) {
+            if self
+                .peer_expires(id, known)
+                .is_some_and(|at| at <= self.now)
+            {
                 gone.push(*id);
             }
         }
@@ -397,7 +321,9 @@ impl Naive {
         for known in self.peers.values_mut() {
             let expired = |address: &Address| address.expires(config).is_some_and(|at| at <= now);
             known.addresses.retain(|address| !expired(address));
-            known.tags.retain(|_, (_, expires)| expires.is_none_or(|at| at > now));
+            known
+                .tags
+                .retain(|_, (_, expires)| expires.is_none_or(|at| at > now));
         }
     }
 
@@ -405,7 +331,12 @@ impl Naive {
     pub fn next_expiry(&self) -> Option<u64> {
         let mut next = Vec::new();
         for (id, known) in &self.peers {
-            next.extend(known.addresses.iter().filter_map(|address| address.expires(&self.config)));
+            next.extend(
+                known
+                    .addresses
+                    .iter()
+                    .filter_map(|address| address.expires(&self.config)),
+            );
             next.extend(known.tags.values().filter_map(|(_, expires)| *expires));
             next.extend(self.peer_expires(id, known));
         }
@@ -500,9 +431,13 @@ impl Naive {
             for address in &mut known.addresses {
                 address.unsupported = false;
             }
-            known.addresses.retain(|address| address.sources != Sources::INBOUND);
+            known
+                .addresses
+                .retain(|address| address.sources != Sources::INBOUND);
             // What js-libp2p does not know is stored behind the rest.
-            known.addresses.sort_by_key(|address| !about(&address.address).known_to_js);
+            known
+                .addresses
+                .sort_by_key(|address| !about(&address.address).known_to_js);
             if known.addresses.is_empty() && known.tags.is_empty() {
                 known.latency = None;
             }

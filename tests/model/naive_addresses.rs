@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use libp2p_peerstore::{Config, Refused, Sources, Standing};
 
 use super::{
-    naive::{By, Did, Known, Link, Naive},
+    naive::{Did, Known, Naive},
     universe::{self, Reach, about},
 };
 
@@ -37,7 +37,7 @@ pub struct Address {
 }
 
 impl Address {
-    fn new(address: Multiaddr, sources: Sources, step: u64) -> Self {
+    pub fn new(address: Multiaddr, sources: Sources, step: u64) -> Self {
         Self {
             address,
             sources,
@@ -58,7 +58,10 @@ impl Address {
     }
 
     fn told(&self) -> Standing {
-        if self.sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED) {
+        if self
+            .sources
+            .intersects(Sources::IDENTIFY | Sources::CERTIFIED)
+        {
             Standing::SelfTold
         } else if self.sources == Sources::INBOUND {
             Standing::Inbound
@@ -110,8 +113,12 @@ impl Known {
     /// Whether hearsay must not bring the address back.
     fn is_dropped(&mut self, address: &Multiaddr, sources: Sources, now: u64) -> bool {
         self.dropped.retain(|(_, until)| *until > now);
-        let hearsay =
-            [Sources::KADEMLIA, Sources::RENDEZVOUS, Sources::MDNS, Sources::DISCOVERY];
+        let hearsay = [
+            Sources::KADEMLIA,
+            Sources::RENDEZVOUS,
+            Sources::MDNS,
+            Sources::DISCOVERY,
+        ];
         if hearsay.contains(&sources) {
             return self.dropped.iter().any(|(dropped, _)| dropped == address);
         }
@@ -120,7 +127,7 @@ impl Known {
     }
 
     /// Takes an address away, so that hearsay does not bring it back.
-    fn drop_address(&mut self, at: usize, until: u64) {
+    pub fn drop_address(&mut self, at: usize, until: u64) {
         let gone = self.addresses.remove(at);
         if gone.sources != Sources::INBOUND {
             if self.dropped.len() >= MAX_DROPPED {
@@ -133,7 +140,7 @@ impl Known {
 
 impl Naive {
     /// The form in which an address of a peer is stored; `None` for one that says nothing, or is refused.
-    fn bare(&self, peer: &PeerId, address: &Multiaddr, did: &mut Did) -> Option<Multiaddr> {
+    pub fn bare(&self, peer: &PeerId, address: &Multiaddr, did: &mut Did) -> Option<Multiaddr> {
         let max = self.config.max_address_len().get();
         let mut parts: Vec<Protocol<'_>> = address.iter().collect();
         if parts.is_empty() {
@@ -162,11 +169,15 @@ impl Naive {
     pub fn standing(&self, address: &Address) -> Standing {
         let lifetime = self.config.proven_lifetime();
         let proven = address.success.is_some_and(|at| self.since(at) < lifetime);
-        if address.in_use || proven { Standing::Proven } else { address.told() }
+        if address.in_use || proven {
+            Standing::Proven
+        } else {
+            address.told()
+        }
     }
 
     /// Whether a time that is kept is more than a quarter of its lifetime old.
-    fn is_stale(&self, kept: u64, lifetime: Duration) -> bool {
+    pub fn is_stale(&self, kept: u64, lifetime: Duration) -> bool {
         self.since(kept) > lifetime / 4
     }
 
@@ -183,7 +194,8 @@ impl Naive {
             admitted.retain(universe::is_admitted);
         }
         let refused = told.len() - admitted.len();
-        did.refused.extend(std::iter::repeat_n(Refused::Filtered, refused));
+        did.refused
+            .extend(std::iter::repeat_n(Refused::Filtered, refused));
         admitted
     }
 
@@ -218,14 +230,24 @@ impl Naive {
             return None;
         }
         let spot = about(address).spot?;
-        let is_there = known.addresses.iter().any(|known| about(&known.address).spot == Some(spot));
+        let is_there = known
+            .addresses
+            .iter()
+            .any(|known| about(&known.address).spot == Some(spot));
         let limit = self.config.max_claims_per_ip().get();
         (!is_there && self.claimants(spot) >= limit).then_some(Refused::TooManyClaims)
     }
 
     // --- telling -------------------------------------------------------------------------------------------
 
-    pub fn add(&self, peer: &PeerId, known: &mut Known, told: &[Multiaddr], sources: Sources, did: &mut Did) {
+    pub fn add(
+        &self,
+        peer: &PeerId,
+        known: &mut Known,
+        told: &[Multiaddr],
+        sources: Sources,
+        did: &mut Did,
+    ) {
         let limit = self.config.max_addresses_per_peer().get();
         let mut newcomers: Vec<Multiaddr> = Vec::new();
         for address in told {
@@ -254,7 +276,7 @@ impl Naive {
     }
 
     /// Notes that an address was told again, if it is known.
-    fn hear(&self, known: &mut Known, address: &Multiaddr, sources: Sources) -> bool {
+    pub fn hear(&self, known: &mut Known, address: &Multiaddr, sources: Sources) -> bool {
         let step = self.step();
         let Some(known) = known.find(address) else {
             return false;
@@ -264,14 +286,18 @@ impl Naive {
         if self.is_stale(known.last_heard, lifetime) {
             known.last_heard = step;
         }
-        if known.in_use && known.success.is_none_or(|at| self.is_stale(at, self.config.proven_lifetime())) {
+        if known.in_use
+            && known
+                .success
+                .is_none_or(|at| self.is_stale(at, self.config.proven_lifetime()))
+        {
             known.success = Some(step);
         }
         true
     }
 
     /// Puts a new address in, in the place of one that is worth less when there is no room.
-    fn place(&self, known: &mut Known, newcomer: Address, did: &mut Did) {
+    pub fn place(&self, known: &mut Known, newcomer: Address, did: &mut Did) {
         if known.addresses.len() >= self.config.max_addresses_per_peer().get() {
             let Some(victim) = self.who_makes_room(known, &newcomer) else {
                 did.refuse(Refused::TooManyAddresses);
@@ -305,7 +331,14 @@ impl Naive {
         worst.filter(|_| yields)
     }
 
-    pub fn replace(&self, peer: &PeerId, known: &mut Known, told: &[Multiaddr], source: Sources, did: &mut Did) {
+    pub fn replace(
+        &self,
+        peer: &PeerId,
+        known: &mut Known,
+        told: &[Multiaddr],
+        source: Sources,
+        did: &mut Did,
+    ) {
         let limit = self.config.max_addresses_per_peer().get();
         // What is known comes first: of a list that is too long it is kept.
         let (mut complete, mut newcomers) = (Vec::new(), Vec::new());
@@ -369,7 +402,11 @@ impl Naive {
             let Some(address) = self.bare(peer, address, did) else {
                 continue;
             };
-            if let Some(at) = known.addresses.iter().position(|known| known.address == address) {
+            if let Some(at) = known
+                .addresses
+                .iter()
+                .position(|known| known.address == address)
+            {
                 known.drop_address(at, until);
                 did.change_addresses();
             }
@@ -398,11 +435,17 @@ impl Naive {
         source: Sources,
         did: &mut Did,
     ) {
-        let told: Option<Vec<Multiaddr>> =
-            told.map(|told| told.iter().filter_map(|address| self.bare(peer, address, did)).collect());
+        let told: Option<Vec<Multiaddr>> = told.map(|told| {
+            told.iter()
+                .filter_map(|address| self.bare(peer, address, did))
+                .collect()
+        });
         let before = known.addresses.len();
         known.addresses.retain_mut(|known| {
-            if told.as_ref().is_some_and(|told| !told.contains(&known.address)) {
+            if told
+                .as_ref()
+                .is_some_and(|told| !told.contains(&known.address))
+            {
                 return true;
             }
             let told_it = known.sources.contains(source);
@@ -421,162 +464,6 @@ impl Naive {
             {
                 known.sources.insert(Sources::CERTIFIED);
             }
-        }
-    }
-
-    // --- dials and connections -----------------------------------------------------------------------------
-
-    pub fn dial_succeeded(&self, peer: &PeerId, known: &mut Known, address: &Multiaddr, did: &mut Did) {
-        let Some(address) = self.bare(peer, address, did) else {
-            return;
-        };
-        let step = self.step();
-        known.dropped.retain(|(dropped, _)| *dropped != address);
-        let Some(it) = known.find(&address) else {
-            let mut newcomer = Address::new(address, Sources::DIALLED, step);
-            (newcomer.success, newcomer.successes, newcomer.in_use) = (Some(step), 1, true);
-            self.place(known, newcomer, did);
-            return;
-        };
-        (it.in_use, it.wrong_peer, it.failures) = (true, false, 0);
-        it.successes = (it.successes + 1).min(255);
-        if it.success.is_none_or(|at| self.is_stale(at, self.config.proven_lifetime())) {
-            it.success = Some(step);
-        }
-        self.hear(known, &address, Sources::DIALLED);
-    }
-
-    /// A failed dial counts.
-    pub fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr, wrong_peer: bool) {
-        let by = By::Swarm { first_hand: true };
-        self.edit_known(peer, by, |naive, known, did| {
-            let Some(address) = naive.bare(&peer, address, did) else {
-                return;
-            };
-            let Some(at) = known.addresses.iter().position(|known| known.address == address) else {
-                return;
-            };
-            let it = &mut known.addresses[at];
-            it.wrong_peer = wrong_peer || naive.is_blocked(it);
-            it.failures = (it.failures + 1).min(255);
-            it.failure = Some(naive.step());
-            let trusted = Sources::PINNED | Sources::CERTIFIED | Sources::DIALLED;
-            if wrong_peer && !it.sources.intersects(trusted) {
-                known.drop_address(at, naive.after(naive.config.wrong_peer_block()));
-                did.change_addresses();
-            }
-        });
-    }
-
-    /// Another peer answered than was expected.
-    pub fn wrong_peer(&mut self, expected: PeerId, obtained: PeerId, address: &Multiaddr) {
-        self.works(about(address).scope);
-        let bare = self.bare(&expected, address, &mut Did::default());
-        if obtained != universe::peer(universe::LOCAL) {
-            self.dial_failed(expected, address, true);
-            if let Some(bare) = bare {
-                let by = By::Swarm { first_hand: true };
-                self.edit_with_room(obtained, by, |naive, known, did| {
-                    naive.add(&obtained, known, &[bare], Sources::IDENTIFY, did);
-                });
-            }
-        } else if let Some(bare) = bare {
-            let by = By::Swarm { first_hand: true };
-            self.edit_known(expected, by, |_, known, did| {
-                let before = known.addresses.len();
-                known.addresses.retain(|known| known.address != bare);
-                if known.addresses.len() < before {
-                    did.change_addresses();
-                }
-            });
-            self.own.insert(bare);
-        } else {
-            self.dial_failed(expected, address, true);
-        }
-    }
-
-    pub fn unsupported(&mut self, peer: PeerId, address: &Multiaddr) {
-        self.edit_known(peer, By::Swarm { first_hand: true }, |naive, known, did| {
-            if let Some(address) = naive.bare(&peer, address, did)
-                && let Some(known) = known.find(&address)
-            {
-                known.unsupported = true;
-            }
-        });
-    }
-
-    /// A connection is open; `failed` are the addresses that were tried in vain before it.
-    pub fn connected(&mut self, peer: PeerId, address: &Multiaddr, dialled: bool, failed: &[Multiaddr]) {
-        let place = about(address);
-        let relayed = dialled && place.scope == universe::Scope::Relay;
-        self.links.entry(peer).or_default().push(Link {
-            address: place.address.clone(),
-            dialled,
-            reach: (!relayed).then_some(place.reach),
-            scope: place.scope,
-        });
-        for failed in failed {
-            if about(failed).scope == place.scope {
-                self.dial_failed(peer, failed, false);
-            } else {
-                self.provisional_failure(peer, failed);
-            }
-        }
-        self.works(place.scope);
-        if dialled {
-            self.edit(peer, By::Swarm { first_hand: true }, |naive, known, did| {
-                naive.dial_succeeded(&peer, known, address, did);
-            });
-        } else {
-            self.edit(peer, By::Swarm { first_hand: false }, |naive, known, did| {
-                let admitted = naive.filtered(std::slice::from_ref(address), did);
-                if known.addresses.iter().all(|known| known.sources == Sources::INBOUND) {
-                    naive.add(&peer, known, &admitted, Sources::INBOUND, did);
-                }
-            });
-        }
-    }
-
-    /// The latest connection of a peer is gone.
-    pub fn closed(&mut self, peer: PeerId) {
-        let Some(links) = self.links.get_mut(&peer) else {
-            return;
-        };
-        let closed = links.pop();
-        if links.is_empty() {
-            self.links.remove(&peer);
-        }
-        if let Some(closed) = closed {
-            self.perhaps_unused(peer, &closed.address);
-        }
-    }
-
-    /// The latest connection of a peer, which this node dialled, goes on at another address.
-    pub fn moved(&mut self, peer: PeerId, to: &Multiaddr) {
-        let links = self.links.get_mut(&peer);
-        let link = links.and_then(|links| links.last_mut());
-        let link = link.expect("there is a connection that can move");
-        let old = std::mem::replace(&mut link.address, to.clone());
-        self.perhaps_unused(peer, &old);
-        self.edit(peer, By::Swarm { first_hand: true }, |naive, known, did| {
-            let admitted = naive.filtered(std::slice::from_ref(to), did);
-            naive.add(&peer, known, &admitted, Sources::DISCOVERY, did);
-        });
-    }
-
-    /// Unless another connection is at the address, it ages from now on.
-    fn perhaps_unused(&mut self, peer: PeerId, address: &Multiaddr) {
-        let mut links = self.links.get(&peer).into_iter().flatten();
-        if links.any(|link| link.address == *address) {
-            return;
-        }
-        let step = self.step();
-        let known = self.peers.get_mut(&peer);
-        if let Some(known) = known.and_then(|known| known.find(address))
-            && known.in_use
-        {
-            known.in_use = false;
-            (known.success, known.last_heard) = (Some(step), step);
         }
     }
 }

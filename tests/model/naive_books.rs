@@ -151,7 +151,9 @@ impl Naive {
                 did.changed = true;
                 return;
             };
-            let mean = (latency.mean as f64 * 0.9 + measured as f64 * 0.1).round().max(1.0) as u64;
+            let mean = (latency.mean as f64 * 0.9 + measured as f64 * 0.1)
+                .round()
+                .max(1.0) as u64;
             let moved = mean.abs_diff(latency.told);
             latency.mean = mean;
             if moved * 4 > latency.told && moved >= 1_000 {

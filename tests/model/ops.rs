@@ -100,6 +100,8 @@ pub struct Setup {
     pub filtered: bool,
     /// Whether there is a datastore, so that the run can begin again.
     pub persistent: bool,
+    /// Whether each operation is written before the next one: then each must say by itself what there is to write.
+    pub flushes: bool,
 }
 
 /// The setup and the operations that some bytes are.
@@ -131,8 +133,13 @@ impl Bytes<'_> {
         })
     }
 
+    /// An address, the first few more often.
     fn place(&mut self) -> Multiaddr {
-        places()[usize::from(self.next() % PLACES)].address.clone()
+        let n = match self.next() {
+            n @ 128.. => n % 4,
+            n => n % PLACES,
+        };
+        places()[usize::from(n)].address.clone()
     }
 
     /// An address of a peer as somebody may tell it.
@@ -143,9 +150,9 @@ impl Bytes<'_> {
         let of = |address: Multiaddr, peer| address.with(Protocol::P2p(peer));
         match byte / 32 {
             5 => of(bare, peer),
-            6 if byte % 2 == 0 => of(of(bare, peer), peer),
+            6 if byte.is_multiple_of(2) => of(of(bare, peer), peer),
             6 => of(bare, universe::peer(byte % PEERS)),
-            7 if byte % 4 == 0 => Protocol::P2p(peer).into(),
+            7 if byte.is_multiple_of(4) => Protocol::P2p(peer).into(),
             7 if byte % 4 == 1 => Multiaddr::empty(),
             _ => bare,
         }
@@ -156,14 +163,26 @@ impl Bytes<'_> {
         (0..len).map(|_| self.told(peer)).collect()
     }
 
+    /// A few addresses, or one several times.
     fn places(&mut self) -> Vec<Multiaddr> {
-        let len = self.next() % 4;
-        (0..len).map(|_| self.place()).collect()
+        let len = self.next();
+        match len {
+            128.. => vec![self.place(); usize::from(len % 4)],
+            _ => (0..len % 4).map(|_| self.place()).collect(),
+        }
     }
 
+    /// Any names; or one of a few sets, in any order, as many peers speak just the same.
     fn protocols(&mut self) -> Vec<String> {
-        let len = self.next() % 7;
-        (0..len).map(|_| universe::protocol(self.next())).collect()
+        let kind = self.next();
+        if kind < 128 {
+            let names = (0..kind % 7).map(|_| universe::protocol(self.next()));
+            return names.collect();
+        }
+        let mut names: Vec<String> = (0..=kind % 3).map(universe::protocol).collect();
+        let first = usize::from(self.next()) % names.len();
+        names.rotate_left(first);
+        names
     }
 
     fn source(&mut self) -> Source {
@@ -178,8 +197,8 @@ impl Bytes<'_> {
 
     fn duration(&mut self) -> Duration {
         const SECONDS: [u64; 16] = [
-            0, 1, 10, 63, 64, 300, 660, 1_000, 1_800, 3_600, 21_600, 86_400, 345_600, 1_123_200, 5_184_000,
-            34_560_000,
+            0, 1, 10, 63, 64, 300, 660, 1_000, 1_800, 3_600, 21_600, 86_400, 345_600, 1_123_200,
+            5_184_000, 34_560_000,
         ];
         let (long, part) = (self.next(), self.next());
         Duration::from_secs(SECONDS[usize::from(long % 16)] + u64::from(part % 4))
@@ -189,31 +208,35 @@ impl Bytes<'_> {
 fn op(bytes: &mut Bytes<'_>) -> Op {
     let kind = bytes.next();
     let peer = bytes.peer();
-    match kind % 64 {
+    match kind % 80 {
         0..=2 => Op::Add(peer, bytes.list(peer)),
         3..=4 => Op::Set(peer, bytes.list(peer)),
         5..=6 => Op::Pin(peer, bytes.list(peer)),
         7 => Op::Unpin(peer, bytes.list(peer)),
         8..=9 => Op::Remove(peer, bytes.list(peer)),
         10..=14 => Op::Tell(bytes.source(), peer, bytes.list(peer)),
-        15..=19 => Op::Identify(peer, bytes.list(peer)),
+        15..=19 | 74..=75 => Op::Identify(peer, bytes.list(peer)),
         20..=21 => {
             let source = bytes.source();
-            let all = bytes.next() % 4 == 0;
+            let all = bytes.next().is_multiple_of(4);
             Op::Withdraw(source, peer, (!all).then(|| bytes.list(peer)))
         }
         22 => Op::Certify(peer, bytes.list(peer)),
         23..=24 => Op::Found(peer, bytes.told(peer)),
         25..=28 => {
             let address = bytes.place();
-            let own = bytes.next() % 2 == 0;
-            let address = if own { address.with(Protocol::P2p(peer)) } else { address };
+            let own = bytes.next().is_multiple_of(2);
+            let address = if own {
+                address.with(Protocol::P2p(peer))
+            } else {
+                address
+            };
             Op::Dialled(peer, address, bytes.places())
         }
         29..=30 => Op::Accepted(peer, bytes.place()),
         31 => Op::Moved(peer, bytes.place()),
         32..=34 => Op::Closed(peer),
-        35..=37 => {
+        35..=37 | 63..=68 => {
             let failure = match bytes.next() % 8 {
                 0..=2 => Failure::Refused,
                 3..=5 => Failure::TimedOut,
@@ -228,18 +251,26 @@ fn op(bytes: &mut Bytes<'_>) -> Op {
         }
         39 if peer == universe::peer(0) => Op::OwnAddressesChanged,
         39 => Op::Alive(peer),
-        40 => {
+        40 | 69..=73 => {
             let micros = u64::from(bytes.next()) * u64::from(bytes.next()) * 10;
             Op::Latency(peer, Duration::from_micros(micros))
         }
-        41 => Op::SetProtocols(peer, bytes.protocols()),
+        41 | 76 => Op::SetProtocols(peer, bytes.protocols()),
         42..=43 => Op::AddProtocols(peer, bytes.protocols()),
         44 => Op::RemoveProtocols(peer, bytes.protocols()),
-        45..=46 => Op::LearnProtocols(peer, bytes.protocols()),
+        45..=46 | 77 => Op::LearnProtocols(peer, bytes.protocols()),
         47 => Op::SetKey(peer, bytes.next() % 3),
         48 => Op::LearnKey(peer, bytes.next() % 3),
-        49 => Op::SetMetadata(peer, universe::metadata_key(bytes.next()), universe::metadata_value(bytes.next())),
-        50..=51 => Op::LearnMetadata(peer, universe::metadata_key(bytes.next()), universe::metadata_value(bytes.next())),
+        49 => Op::SetMetadata(
+            peer,
+            universe::metadata_key(bytes.next()),
+            universe::metadata_value(bytes.next()),
+        ),
+        50..=51 => Op::LearnMetadata(
+            peer,
+            universe::metadata_key(bytes.next()),
+            universe::metadata_value(bytes.next()),
+        ),
         52 => Op::DeleteValue(peer, universe::metadata_key(bytes.next())),
         53..=54 => {
             let (name, value) = (universe::tag(bytes.next()), bytes.next() % 103);
@@ -252,12 +283,18 @@ fn op(bytes: &mut Bytes<'_>) -> Op {
         }
         55 => Op::RemoveTag(peer, universe::tag(bytes.next())),
         56 => {
-            let books = [Book::Addresses, Book::Protocols, Book::Keys, Book::Metadata, Book::Tags];
+            let books = [
+                Book::Addresses,
+                Book::Protocols,
+                Book::Keys,
+                Book::Metadata,
+                Book::Tags,
+            ];
             Op::DeleteBook(peer, books[usize::from(bytes.next() % 5)])
         }
         57 => Op::Delete(peer),
         58 => Op::DeleteFor(peer, bytes.duration()),
-        59..=61 => Op::Pass(bytes.duration(), bytes.next() % 4 != 0),
+        59..=61 => Op::Pass(bytes.duration(), !bytes.next().is_multiple_of(4)),
         62 if kind < 128 => Op::Flush,
         62 => Op::Pass(bytes.duration(), true),
         _ => Op::Restart(match bytes.next() % 3 {
@@ -307,11 +344,17 @@ fn setup(bytes: &mut Bytes<'_>) -> Setup {
     }
     let filtered = rules & 2 != 0;
     if filtered {
-        config = config.with_address_filter(|_: &PeerId, address: &Multiaddr| universe::is_admitted(address));
+        config = config
+            .with_address_filter(|_: &PeerId, address: &Multiaddr| universe::is_admitted(address));
     }
     config = config
         .with_keep_proven_on_replace(rules & 4 != 0)
         .with_private_hearsay(rules & 8 != 0);
     let persistent = rules & 16 != 0;
-    Setup { config, filtered, persistent }
+    Setup {
+        config,
+        filtered,
+        persistent,
+        flushes: rules & 32 != 0,
+    }
 }

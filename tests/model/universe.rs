@@ -3,11 +3,7 @@
 
 use std::{str::FromStr, sync::OnceLock};
 
-use libp2p_core::{
-    Multiaddr,
-    multiaddr::Protocol,
-    multihash::Multihash,
-};
+use libp2p_core::{Multiaddr, multiaddr::Protocol, multihash::Multihash};
 use libp2p_identity::{PeerId, PublicKey};
 
 use super::support;
@@ -108,7 +104,12 @@ pub fn places() -> &'static [Place] {
         let mut all = vec![
             place("/ip4/203.0.113.1/tcp/4001", Public, Ip4, one),
             place("/ip4/203.0.113.1/udp/4001/quic-v1", Public, Ip4, one),
-            place("/ip4/198.51.100.7/tcp/4001", Public, Ip4, Some("198.51.100.7")),
+            place(
+                "/ip4/198.51.100.7/tcp/4001",
+                Public,
+                Ip4,
+                Some("198.51.100.7"),
+            ),
             place("/ip6/2001:db8:0:1::1/tcp/4001", Public, Ip6, six),
             place("/ip6/2001:db8:0:1::2/udp/1/quic-v1", Public, Ip6, six),
             place("/ip4/10.0.0.5/tcp/1", Local, Private, None),
@@ -126,21 +127,44 @@ pub fn places() -> &'static [Place] {
             let text = format!("/ip4/192.0.2.1/tcp/{port}");
             all.push(place(&text, Public, Ip4, Some("192.0.2.1")));
         }
-        for (n, spot) in ["192.0.2.20", "192.0.2.21", "192.0.2.22", "192.0.2.23", "192.0.2.24"].into_iter().enumerate() {
-            all.push(place(&format!("/ip4/{spot}/tcp/{n}"), Public, Ip4, Some(spot)));
+        for (n, spot) in [
+            "192.0.2.20",
+            "192.0.2.21",
+            "192.0.2.22",
+            "192.0.2.23",
+            "192.0.2.24",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            all.push(place(
+                &format!("/ip4/{spot}/tcp/{n}"),
+                Public,
+                Ip4,
+                Some(spot),
+            ));
         }
         for n in [1, 4, 9] {
             all[n].known_to_js = false;
         }
         assert_eq!(all.len(), usize::from(PLACES));
-        assert_eq!([10, 11, 12].map(|n: usize| all[n].address.len()), [127, 128, 200]);
+        assert_eq!(
+            [10, 11, 12].map(|n: usize| all[n].address.len()),
+            [127, 128, 200]
+        );
         all
     })
 }
 
 fn place(text: &str, reach: Reach, scope: Scope, spot: Option<&'static str>) -> Place {
     let address = Multiaddr::from_str(text).unwrap();
-    Place { address, reach, scope, spot, known_to_js: true }
+    Place {
+        address,
+        reach,
+        scope,
+        spot,
+        known_to_js: true,
+    }
 }
 
 /// What is to be known about an address, with `/p2p/<peer>` at its end or without.

@@ -27,8 +27,8 @@ use libp2p_peerstore::{
     Cause, Changed, Config, Event, ManualClock, PeerStore, PeerStoreBehaviour, Source, Subscription,
 };
 use libp2p_swarm::{
-    AddressChange, ConnectionClosed, ConnectionId, DialError, DialFailure,
-    FromSwarm, NetworkBehaviour, NewExternalAddrOfPeer, StreamProtocol, ToSwarm,
+    AddressChange, ConnectionClosed, ConnectionId, DialError, DialFailure, FromSwarm,
+    NetworkBehaviour, NewExternalAddrOfPeer, StreamProtocol, ToSwarm,
     behaviour::{ConnectionEstablished, ExternalAddrConfirmed},
 };
 
