@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
 use crate::{
@@ -20,6 +20,7 @@ pub(crate) struct Links {
 
 #[derive(Debug, Clone)]
 struct Link {
+    /// Without `/p2p/<peer>` at its end: whether a dial gave it, differs from dial to dial.
     address: Multiaddr,
     /// This node dialled.
     dialled: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Closed {
 
 impl Links {
     pub(crate) fn open(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
-        let address = endpoint.get_remote_address().clone();
+        let address = bare(&peer, endpoint.get_remote_address());
         let dialled = matches!(
             endpoint,
             ConnectedPoint::Dialer {
@@ -70,8 +71,9 @@ impl Links {
     }
 
     pub(crate) fn close(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Closed> {
+        let address = bare(peer, address);
         let links = self.peers.get_mut(peer)?;
-        let at = links.iter().position(|link| link.address == *address);
+        let at = links.iter().position(|link| link.address == address);
         // Not to be counted for ever, should an address ever be unknown.
         let link = links.swap_remove(at.unwrap_or(0));
         if let Some(reach) = link.reach {
@@ -88,16 +90,18 @@ impl Links {
         Some(closed)
     }
 
-    /// A connection goes on at another address. Returns whether none is left at the old one.
-    pub(crate) fn moved(&mut self, peer: &PeerId, old: &Multiaddr, new: &Multiaddr) -> bool {
-        let Some(links) = self.peers.get_mut(peer) else {
-            return false;
-        };
-        let Some(link) = links.iter_mut().find(|link| link.address == *old) else {
-            return false;
-        };
-        (link.address, link.scope) = (new.clone(), Scope::of(new));
-        links.iter().all(|link| link.address != *old)
+    /// A connection goes on at another address. Returns the old one if no connection is left there.
+    pub(crate) fn moved(
+        &mut self,
+        peer: &PeerId,
+        old: &Multiaddr,
+        new: &Multiaddr,
+    ) -> Option<Multiaddr> {
+        let old = bare(peer, old);
+        let links = self.peers.get_mut(peer)?;
+        let link = links.iter_mut().find(|link| link.address == old)?;
+        (link.address, link.scope) = (bare(peer, new), Scope::of(new));
+        links.iter().all(|link| link.address != old).then_some(old)
     }
 
     /// Whether the peer is connected, whether only by its own doing, and from where: by one look.
@@ -131,8 +135,10 @@ impl Links {
     }
 
     /// Whether a connection of the peer is at the address.
-    pub(crate) fn is_open(&self, peer: &PeerId, address: &Multiaddr) -> bool {
-        self.of(peer).iter().any(|link| link.address == *address)
+    pub(crate) fn is_open(&self, peer: &PeerId, address: &[u8]) -> bool {
+        self.of(peer)
+            .iter()
+            .any(|link| link.address.as_ref() == address)
     }
 
     /// From where the latest connection of the peer comes, or whither it goes.
@@ -163,4 +169,12 @@ impl Links {
     fn of(&self, peer: &PeerId) -> &[Link] {
         self.peers.get(peer).map_or(&[], Vec::as_slice)
     }
+}
+
+fn bare(peer: &PeerId, address: &Multiaddr) -> Multiaddr {
+    let mut bare = address.clone();
+    while bare.iter().last() == Some(Protocol::P2p(*peer)) {
+        bare.pop();
+    }
+    bare
 }

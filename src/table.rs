@@ -621,6 +621,9 @@ fn next_choice(choices: &mut u64, hasher: &RandomState) -> u64 {
 }
 
 #[cfg(test)]
+mod runs;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

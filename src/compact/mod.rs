@@ -3,6 +3,8 @@
 
 mod packed;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use packed::{
     Addresses, Has, Head, Known, MAX_ADDRESS_LEN, MAX_ADDRESSES, Packed, id_bytes,

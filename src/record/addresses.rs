@@ -134,7 +134,10 @@ impl Record {
             }
             let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
             if entry.history.is_pinned() || (keep_proven && proven) {
-                entry.history.sources.remove(source);
+                if entry.history.sources.contains(source) {
+                    entry.history.sources.remove(source);
+                    delta.save_later |= Books::ADDRESSES;
+                }
                 return true;
             }
             gone.push(entry.clone());
@@ -394,19 +397,17 @@ impl Record {
         }
     }
 
-    /// The last connection to an address of this peer that this node dialled is closed: from now on it ages.
+    /// The last connection to an address of this peer that this node dialled is closed: from now on it ages. The
+    /// address is in the form that is stored.
     pub(crate) fn no_longer_in_use(
         &mut self,
         address: &Multiaddr,
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
-        let Some(address) = self.normalise(address, rules, delta) else {
-            return;
-        };
         let now = self.step(rules.now);
         let epoch = self.epoch;
-        let Some(entry) = self.find(&address) else {
+        let Some(entry) = self.find(&Address::from(address.as_ref())) else {
             return;
         };
         let history = &mut entry.history;
@@ -471,8 +472,8 @@ impl Record {
                 delta,
             );
         }
-        if rules.links.is_open(&self.id, address)
-            && let Some(address) = self.normalise(address, rules, &mut Delta::default())
+        if let Some(address) = self.normalise(address, rules, &mut Delta::default())
+            && rules.links.is_open(&self.id, address.as_ref())
             && let Some(entry) = self.find(&address)
         {
             entry.history.flags.insert(Flags::HELD);

@@ -99,8 +99,8 @@ impl State {
         new: &Multiaddr,
         now: Now,
     ) {
-        if self.links.moved(&peer, old, new) {
-            self.no_longer_in_use(peer, old, now);
+        if let Some(unused) = self.links.moved(&peer, old, new) {
+            self.no_longer_in_use(peer, &unused, now);
         }
     }
 

@@ -61,9 +61,14 @@ impl State {
                 || sources.intersects(Sources::SELF_TOLD) && links.is_at(&peer, is_there);
             is_known.then_some(spot)
         });
-        let crowded = |spot: &Spot| self.claims.claimants(*spot).count() >= limit;
-        let spots: Spots = spots.filter(crowded).collect();
+        let mut crowded = Spots::new();
         for spot in spots {
+            // However many addresses it has there, it takes one place.
+            if !crowded.contains(&spot) && self.claims.claimants(spot).count() >= limit {
+                crowded.push(spot);
+            }
+        }
+        for spot in crowded {
             let slots: Vec<u32> = self.claims.claimants(spot).collect();
             let random = self.secret.hash_one((spot, self.table.len(), now.elapsed));
             if let Some(displaced) = pick(&slots, random) {

@@ -29,7 +29,7 @@ use libp2p_peerstore::{
 use libp2p_swarm::{
     AddressChange, ConnectionClosed, ConnectionId, DialError, DialFailure, FromSwarm,
     NetworkBehaviour, NewExternalAddrOfPeer, StreamProtocol, ToSwarm,
-    behaviour::ConnectionEstablished,
+    behaviour::{ConnectionEstablished, ExternalAddrConfirmed},
 };
 
 // --- the store ---------------------------------------------------------------------------------------------
@@ -293,6 +293,13 @@ impl Swarm {
                 peer_id,
                 addr: address,
             }));
+    }
+
+    /// This node's own addresses are others than before.
+    pub fn own_address_confirmed(&mut self, address: &Multiaddr) {
+        let confirmed = ExternalAddrConfirmed { addr: address };
+        self.behaviour
+            .on_swarm_event(FromSwarm::ExternalAddrConfirmed(confirmed));
     }
 
     /// What the store offers for a dial to the peer.

@@ -1,0 +1,469 @@
+//! The rules for addresses, as the documentation has them.
+
+use std::time::Duration;
+
+use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_identity::PeerId;
+use libp2p_peerstore::{Config, Refused, Sources, Standing};
+
+use super::{
+    naive::{Did, Known, Naive},
+    universe::{self, Reach, about},
+};
+
+/// How many dropped addresses of one peer are remembered as dropped.
+const MAX_DROPPED: usize = 32;
+
+/// The most bytes that `/p2p/<peer>` adds to an address.
+const PEER_ID_LEN: usize = 47;
+
+/// One address of a peer, and what happened to it.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub address: Multiaddr,
+    pub sources: Sources,
+    pub first_heard: u64,
+    pub last_heard: u64,
+    pub success: Option<u64>,
+    pub failure: Option<u64>,
+    pub successes: u32,
+    pub failures: u32,
+    /// A connection that this node dialled is open to it.
+    pub in_use: bool,
+    /// Another peer answered there.
+    pub wrong_peer: bool,
+    /// No transport speaks it.
+    pub unsupported: bool,
+}
+
+impl Address {
+    pub fn new(address: Multiaddr, sources: Sources, step: u64) -> Self {
+        Self {
+            address,
+            sources,
+            first_heard: step,
+            last_heard: step,
+            success: None,
+            failure: None,
+            successes: 0,
+            failures: 0,
+            in_use: false,
+            wrong_peer: false,
+            unsupported: false,
+        }
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        self.sources.contains(Sources::PINNED)
+    }
+
+    fn told(&self) -> Standing {
+        if self
+            .sources
+            .intersects(Sources::IDENTIFY | Sources::CERTIFIED)
+        {
+            Standing::SelfTold
+        } else if self.sources == Sources::INBOUND {
+            Standing::Inbound
+        } else {
+            Standing::Hearsay
+        }
+    }
+
+    /// The IP address at which only strangers say that it is.
+    pub fn claim(&self) -> Option<&'static str> {
+        let strangers = Sources::KADEMLIA | Sources::RENDEZVOUS | Sources::DISCOVERY;
+        let near = Sources::APPLICATION | Sources::MDNS;
+        let is_claim = self.sources.intersects(strangers) && !self.sources.intersects(near);
+        is_claim.then(|| about(&self.address).spot).flatten()
+    }
+
+    /// When it is forgotten if nothing more is heard of it.
+    pub fn expires(&self, config: &Config) -> Option<u64> {
+        if self.is_pinned() || self.in_use {
+            return None;
+        }
+        let lifetime = |standing| lifetime(standing, self.failures, config).as_secs();
+        let told = self.last_heard + lifetime(self.told());
+        let proven = self.success.map(|at| at + lifetime(Standing::Proven));
+        Some(proven.map_or(told, |proven| proven.max(told)))
+    }
+}
+
+/// How long an address is remembered: halved by each failure in a row, down to a quarter.
+fn lifetime(standing: Standing, failures: u32, config: &Config) -> Duration {
+    let full = match standing {
+        Standing::Proven => config.proven_lifetime(),
+        Standing::SelfTold => config.self_told_lifetime(),
+        _ => config.hearsay_lifetime(),
+    };
+    match failures {
+        0 => full,
+        1 => full / 2,
+        _ => full / 4,
+    }
+}
+
+impl Known {
+    /// The IP addresses at which only strangers say that it is.
+    pub fn claims(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.addresses.iter().filter_map(Address::claim)
+    }
+
+    /// Whether hearsay must not bring the address back.
+    fn is_dropped(&mut self, address: &Multiaddr, sources: Sources, now: u64) -> bool {
+        self.dropped.retain(|(_, until)| *until > now);
+        let hearsay = [
+            Sources::KADEMLIA,
+            Sources::RENDEZVOUS,
+            Sources::MDNS,
+            Sources::DISCOVERY,
+        ];
+        if hearsay.contains(&sources) {
+            return self.dropped.iter().any(|(dropped, _)| dropped == address);
+        }
+        self.dropped.retain(|(dropped, _)| dropped != address);
+        false
+    }
+
+    /// Takes an address away, so that hearsay does not bring it back.
+    pub fn drop_address(&mut self, at: usize, until: u64) {
+        let gone = self.addresses.remove(at);
+        if gone.sources != Sources::INBOUND {
+            if self.dropped.len() >= MAX_DROPPED {
+                self.dropped.remove(0);
+            }
+            self.dropped.push((gone.address, until));
+        }
+    }
+}
+
+impl Naive {
+    /// The form in which an address of a peer is stored; `None` for one that says nothing, or is refused.
+    pub fn bare(&self, peer: &PeerId, address: &Multiaddr, did: &mut Did) -> Option<Multiaddr> {
+        let max = self.config.max_address_len().get();
+        let mut parts: Vec<Protocol<'_>> = address.iter().collect();
+        if parts.is_empty() {
+            did.refuse(Refused::EmptyAddress);
+            return None;
+        }
+        if address.len() > max + PEER_ID_LEN {
+            did.refuse(Refused::AddressTooLong);
+            return None;
+        }
+        while let Some(Protocol::P2p(last)) = parts.last() {
+            if last != peer {
+                did.refuse(Refused::ForeignPeerId);
+                return None;
+            }
+            parts.pop();
+        }
+        let bare: Multiaddr = parts.into_iter().collect();
+        if bare.len() > max {
+            did.refuse(Refused::AddressTooLong);
+            return None;
+        }
+        (!bare.is_empty()).then_some(bare)
+    }
+
+    pub fn standing(&self, address: &Address) -> Standing {
+        let lifetime = self.config.proven_lifetime();
+        let proven = address.success.is_some_and(|at| self.since(at) < lifetime);
+        if address.in_use || proven {
+            Standing::Proven
+        } else {
+            address.told()
+        }
+    }
+
+    /// Whether a time that is kept is more than a quarter of its lifetime old.
+    pub fn is_stale(&self, kept: u64, lifetime: Duration) -> bool {
+        self.since(kept) > lifetime / 4
+    }
+
+    /// Whether another peer answered at the address, not long ago.
+    pub fn is_blocked(&self, address: &Address) -> bool {
+        let block = self.config.wrong_peer_block();
+        address.wrong_peer && address.failure.is_some_and(|at| self.since(at) < block)
+    }
+
+    /// What a filter leaves of what was learnt.
+    pub fn filtered(&self, told: &[Multiaddr], did: &mut Did) -> Vec<Multiaddr> {
+        let mut admitted = told.to_vec();
+        if self.filtered {
+            admitted.retain(universe::is_admitted);
+        }
+        let refused = told.len() - admitted.len();
+        did.refused
+            .extend(std::iter::repeat_n(Refused::Filtered, refused));
+        admitted
+    }
+
+    /// Why an address that is not known is not taken from a source.
+    fn refuses(
+        &self,
+        peer: &PeerId,
+        known: &Known,
+        address: &Multiaddr,
+        sources: Sources,
+    ) -> Option<Refused> {
+        let near = [
+            Sources::PINNED,
+            Sources::APPLICATION,
+            Sources::MDNS,
+            Sources::DIALLED,
+            Sources::INBOUND,
+        ];
+        if near.contains(&sources) {
+            return None;
+        }
+        let by_itself = sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED);
+        let nearest = match (by_itself, self.config.private_hearsay()) {
+            (true, _) => self.nearest_from(peer),
+            (false, true) => Reach::Machine,
+            (false, false) => self.nearest_from_anybody(),
+        };
+        if about(address).reach < nearest {
+            return Some(Refused::OutOfScope);
+        }
+        if by_itself || !known.is_hearsay_only() {
+            return None;
+        }
+        let spot = about(address).spot?;
+        let is_there = known
+            .addresses
+            .iter()
+            .any(|known| about(&known.address).spot == Some(spot));
+        let limit = self.config.max_claims_per_ip().get();
+        (!is_there && self.claimants(spot) >= limit).then_some(Refused::TooManyClaims)
+    }
+
+    // --- telling -------------------------------------------------------------------------------------------
+
+    pub fn add(
+        &self,
+        peer: &PeerId,
+        known: &mut Known,
+        told: &[Multiaddr],
+        sources: Sources,
+        did: &mut Did,
+    ) {
+        let limit = self.config.max_addresses_per_peer().get();
+        let mut newcomers: Vec<Multiaddr> = Vec::new();
+        for address in told {
+            let Some(address) = self.bare(peer, address, did) else {
+                continue;
+            };
+            if self.hear(known, &address, sources) {
+                continue;
+            }
+            if self.own.contains(&address) && sources != Sources::PINNED {
+                did.refuse(Refused::OwnAddress);
+            } else if let Some(reason) = self.refuses(peer, known, &address, sources) {
+                did.refuse(reason);
+            } else if known.is_dropped(&address, sources, self.now) {
+                did.refuse(Refused::DroppedAddress);
+            } else if newcomers.contains(&address) {
+            } else if newcomers.len() < limit {
+                newcomers.push(address);
+            } else {
+                did.refuse(Refused::TooManyAddresses);
+            }
+        }
+        for address in newcomers {
+            self.place(known, Address::new(address, sources, self.step()), did);
+        }
+    }
+
+    /// Notes that an address was told again, if it is known.
+    pub fn hear(&self, known: &mut Known, address: &Multiaddr, sources: Sources) -> bool {
+        let step = self.step();
+        let Some(known) = known.find(address) else {
+            return false;
+        };
+        known.sources |= sources;
+        let lifetime = lifetime(known.told(), known.failures, &self.config);
+        if self.is_stale(known.last_heard, lifetime) {
+            known.last_heard = step;
+        }
+        if known.in_use
+            && known
+                .success
+                .is_none_or(|at| self.is_stale(at, self.config.proven_lifetime()))
+        {
+            known.success = Some(step);
+        }
+        true
+    }
+
+    /// Puts a new address in, in the place of one that is worth less when there is no room.
+    pub fn place(&self, known: &mut Known, newcomer: Address, did: &mut Did) {
+        if known.addresses.len() >= self.config.max_addresses_per_peer().get() {
+            let Some(victim) = self.who_makes_room(known, &newcomer) else {
+                did.refuse(Refused::TooManyAddresses);
+                return;
+            };
+            known.addresses.remove(victim);
+        }
+        known.addresses.push(newcomer);
+        did.change_addresses();
+    }
+
+    /// Of those that are neither pinned nor in use, the one of the lowest standing; of equals the one that was heard of
+    /// longest ago, and then the one that came first.
+    fn who_makes_room(&self, known: &Known, newcomer: &Address) -> Option<usize> {
+        let worth = |address: &Address| (self.standing(address), address.last_heard);
+        let mut worst: Option<usize> = None;
+        for (at, address) in known.addresses.iter().enumerate() {
+            if address.is_pinned() || address.in_use {
+                continue;
+            }
+            if worst.is_none_or(|worst| worth(address) < worth(&known.addresses[worst])) {
+                worst = Some(at);
+            }
+        }
+        let victim = &known.addresses[worst?];
+        let (theirs, its) = (self.standing(victim), self.standing(newcomer));
+        let lifetime = lifetime(theirs, victim.failures, &self.config);
+        let yields = newcomer.is_pinned()
+            || theirs < its
+            || theirs == its && self.is_stale(victim.last_heard, lifetime);
+        worst.filter(|_| yields)
+    }
+
+    pub fn replace(
+        &self,
+        peer: &PeerId,
+        known: &mut Known,
+        told: &[Multiaddr],
+        source: Sources,
+        did: &mut Did,
+    ) {
+        let limit = self.config.max_addresses_per_peer().get();
+        // What is known comes first: of a list that is too long it is kept.
+        let (mut complete, mut newcomers) = (Vec::new(), Vec::new());
+        for address in told {
+            let Some(address) = self.bare(peer, address, did) else {
+                continue;
+            };
+            let part = match known.find(&address) {
+                Some(_) => &mut complete,
+                None => &mut newcomers,
+            };
+            if part.contains(&address) {
+            } else if part.len() < limit {
+                part.push(address);
+            } else {
+                did.refuse(Refused::TooManyAddresses);
+            }
+        }
+        for address in newcomers {
+            if self.own.contains(&address) {
+                did.refuse(Refused::OwnAddress);
+            } else if let Some(reason) = self.refuses(peer, known, &address, source) {
+                did.refuse(reason);
+            } else if complete.len() < limit {
+                complete.push(address);
+            } else {
+                did.refuse(Refused::TooManyAddresses);
+            }
+        }
+        if complete.is_empty() {
+            return;
+        }
+        let until = self.after(self.config.hearsay_lifetime());
+        for (dropped, its) in &mut known.dropped {
+            if !complete.contains(dropped) {
+                *its = until.max(*its);
+            }
+        }
+        let mut at = 0;
+        while at < known.addresses.len() {
+            let address = &known.addresses[at];
+            let proven = self.standing(address) == Standing::Proven;
+            if complete.contains(&address.address) {
+                at += 1;
+            } else if address.is_pinned() || self.config.keep_proven_on_replace() && proven {
+                known.addresses[at].sources.remove(source);
+                at += 1;
+            } else {
+                known.drop_address(at, until);
+                did.change_addresses();
+            }
+        }
+        self.add(peer, known, &complete, source, did);
+    }
+
+    // --- taking away ---------------------------------------------------------------------------------------
+
+    pub fn remove(&self, peer: &PeerId, known: &mut Known, told: &[Multiaddr], did: &mut Did) {
+        let until = self.after(self.config.hearsay_lifetime());
+        for address in told {
+            let Some(address) = self.bare(peer, address, did) else {
+                continue;
+            };
+            if let Some(at) = known
+                .addresses
+                .iter()
+                .position(|known| known.address == address)
+            {
+                known.drop_address(at, until);
+                did.change_addresses();
+            }
+        }
+    }
+
+    pub fn unpin(&self, peer: &PeerId, known: &mut Known, told: &[Multiaddr], did: &mut Did) {
+        let step = self.step();
+        for address in told {
+            if let Some(address) = self.bare(peer, address, did)
+                && let Some(known) = known.find(&address)
+                && known.is_pinned()
+            {
+                known.sources.remove(Sources::PINNED);
+                known.sources.insert(Sources::APPLICATION);
+                known.last_heard = step;
+            }
+        }
+    }
+
+    pub fn withdraw(
+        &self,
+        peer: &PeerId,
+        known: &mut Known,
+        told: Option<&[Multiaddr]>,
+        source: Sources,
+        did: &mut Did,
+    ) {
+        let told: Option<Vec<Multiaddr>> = told.map(|told| {
+            told.iter()
+                .filter_map(|address| self.bare(peer, address, did))
+                .collect()
+        });
+        let before = known.addresses.len();
+        known.addresses.retain_mut(|known| {
+            if told
+                .as_ref()
+                .is_some_and(|told| !told.contains(&known.address))
+            {
+                return true;
+            }
+            let told_it = known.sources.contains(source);
+            known.sources.remove(source);
+            !told_it || !known.sources.is_empty()
+        });
+        if known.addresses.len() < before {
+            did.change_addresses();
+        }
+    }
+
+    pub fn certify(&self, peer: &PeerId, known: &mut Known, told: &[Multiaddr], did: &mut Did) {
+        for address in told {
+            if let Some(address) = self.bare(peer, address, did)
+                && let Some(known) = known.find(&address)
+            {
+                known.sources.insert(Sources::CERTIFIED);
+            }
+        }
+    }
+}
