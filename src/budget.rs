@@ -141,7 +141,8 @@ impl State {
         newcomer.list.class() == Class::SelfTold
             && self.table.max_group(List::Proven) > share
             && newcomer.group.is_none_or(|group| {
-                self.table.count_group(List::Proven, group) < self.table.max_group(List::Proven)
+                let proven = self.table.count_group(List::Proven, group.of_addresses());
+                proven < self.table.max_group(List::Proven)
             })
     }
 }

@@ -76,6 +76,11 @@ impl Group {
         Self(self.0 | CLAIMED)
     }
 
+    /// The group of addresses itself, whether it was only claimed or not.
+    pub(crate) fn of_addresses(self) -> Self {
+        NonZeroU64::new(self.0.get() & !CLAIMED).map_or(self, Self)
+    }
+
     pub(crate) fn is_claimed(self) -> bool {
         self.0.get() & CLAIMED != 0
     }

@@ -561,8 +561,8 @@ impl Record {
         let lifetime = quality::lifetime(told, &entry.history, epoch, rules.config);
         if rules.is_stale(kept, quality::refreshed_by(told, lifetime)) {
             entry.history.last_heard = now;
-            // It is the proof that keeps a proven one, and hearsay is not forgotten for being a little older on disk.
-            let books = if proven || !rules.is_stale(kept, lifetime) {
+            // It is the proof that keeps a proven one.
+            let books = if proven {
                 &mut delta.save_later
             } else {
                 &mut delta.save

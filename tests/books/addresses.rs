@@ -334,7 +334,7 @@ fn infos_tell_sources_standing_and_times() {
     assert_eq!((first.first_heard, first.last_heard), (started, started));
     assert_eq!((first.last_success, first.last_failure), (None, None));
 
-    // A quarter of an hour is a quarter of the lifetime of hearsay: only beyond it is the time told misleading.
+    // The time of hearsay is kept to a quarter of an hour: only beyond it is the time told misleading.
     clock.advance(Duration::from_secs(15 * 60));
     gossip(&store, peer(1), &ports([1]));
     assert_eq!(info().last_heard, started);

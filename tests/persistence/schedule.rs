@@ -205,7 +205,7 @@ fn a_time_that_is_merely_refreshed_is_written_once_the_stored_one_misleads() {
     store.learn(&Gossip(peer, addr(1)));
     hand.flush(&store);
 
-    // A quarter of an hour is a quarter of the lifetime of hearsay.
+    // The time of hearsay is kept to a quarter of an hour.
     for _ in 0..3 {
         hand.advance(5 * MINUTE);
         store.learn(&Gossip(peer, addr(1)));
@@ -231,7 +231,6 @@ fn a_first_success_is_saved_soon_and_a_failure_rides_along() {
     dial_failed(&mut behaviour, peer, &addr(2));
     store.learn(&Certified(peer, addr(1)));
     store.learn(&Gossip(peer, addr(1)));
-    // Half an hour later the address that failed would be forgotten.
     hand.advance(29 * MINUTE);
     assert_eq!(datastore.started(), 1);
     assert_eq!(store.unsaved(), 1);

@@ -9,7 +9,10 @@ use crate::support::*;
 
 #[test]
 fn hearsay_does_not_bring_it_back_for_six_hours() {
-    let (store, clock) = clocked();
+    let (store, clock) = clocked_with(|config| {
+        let config = config.with_hearsay_lifetime(HOUR);
+        config.with_max_hearsay_lifetime(HOUR)
+    });
     let mut swarm = Swarm::of(&store);
     gossip(&store, peer(1), &ports([1, 2]));
     swarm.wrong_peer(peer(1), peer(2), at(1));
