@@ -6,11 +6,13 @@
 //! store's.
 
 use std::{
-    fs,
     hint::black_box,
     ops::ControlFlow,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,24 +22,23 @@ use libp2p::{
     core::Endpoint,
     swarm::{ConnectionId, NetworkBehaviour},
 };
-use libp2p_peerstore::{ManualClock, PeerStore};
+use libp2p_peerstore::{DEFAULT_HEARSAY_LIFETIME, ManualClock, PeerStore};
 
-use crate::{
-    bed::{
-        Size,
-        datastore::{flush, on_demand, open},
-        node::{Node, some, tell},
-        peers::Peer,
-        row::{Row, nanos},
-        time::{percentile, thread_time},
-    },
-    disk,
+use crate::bed::{
+    Size,
+    datastore::{flush, on_demand, open},
+    node::{Node, some, tell},
+    peers::Peer,
+    row::{Row, nanos},
+    time::{percentile, thread_time},
 };
 
 /// Peers that expire while it is measured.
 const EXPIRING: usize = 20_000;
 /// Between two calls of the swarm at most: they come by chance, so that they meet long holds as often as those last.
 const PAUSE: u64 = 40_000;
+/// With the noise in this store and in another one, by turns.
+const PHASES: u32 = 10;
 
 /// What the swarm calls.
 const CALLS: [&str; 7] = [
@@ -57,33 +58,35 @@ struct Calls {
     cpu: [Vec<f64>; CALLS.len()],
 }
 
-pub fn rows(size: Size, folder: &Path) -> Vec<Row> {
-    let (file, _) = disk::everything(size, folder);
-    let busy = Busy::new(size, &file);
+/// How long it is measured with nothing else going on; and in each of the other ways.
+fn times(size: Size) -> (Duration, Duration) {
+    match size {
+        Size::Full => (Duration::from_secs(5), Duration::from_secs(20)),
+        Size::Quick => (Duration::from_secs(1), Duration::from_secs(4)),
+        Size::Smoke => (Duration::from_millis(20), Duration::from_millis(50)),
+    }
+}
+
+/// What a process of its own measures: it ends in the midst of it all.
+pub fn rows_here(size: Size, file: &str) -> Vec<Row> {
+    let busy = Busy::new(size, Path::new(file));
     let mut node = Node::with(busy.store.clone());
-    let bystander = Node::new(on_demand(size.peers()));
-    let mut bystander = bystander;
+    let mut bystander = Node::new(on_demand(2 * size.peers()));
     // The other store is as large, so that its records are as far from the processor.
     let known: Vec<Peer> = Peer::many(0..size.peers() as u64);
     for peer in &known {
         tell(&bystander.store, peer.id, &peer.addresses());
     }
     let mut random = Rng::with_seed(1);
-    let quiet_time = Duration::from_secs(size.rounds(5) as u64).mul_f64(if size == Size::Smoke {
-        0.05
-    } else {
-        1.0
+    let (quiet_time, time) = times(size);
+    let [mut quiet, mut elsewhere, mut loud] = <[Calls; 3]>::default();
+    quiet.swarm(&mut node, &known, &mut random, quiet_time);
+    let work = busy.during(|| {
+        for _ in 0..PHASES {
+            elsewhere.swarm(&mut bystander, &known, &mut random, time / PHASES);
+            loud.swarm(&mut node, &known, &mut random, time / PHASES);
+        }
     });
-    let deadline = |time: Duration| {
-        let end = Instant::now() + time;
-        move || Instant::now() >= end
-    };
-    let quiet = swarm(&mut node, &known, &mut random, deadline(quiet_time));
-    let (elsewhere, _) = busy.during(|done| swarm(&mut bystander, &known, &mut random, done));
-    let (loud, work) = busy.during(|done| swarm(&mut node, &known, &mut random, done));
-    drop(node);
-    drop(busy);
-    let _ = fs::remove_file(file);
     rows_of(&quiet, &elsewhere, &loud, &work)
 }
 
@@ -152,120 +155,124 @@ impl Busy {
         }
     }
 
-    /// Commits everything, lists everybody and collects what expires, until the commit is done; meanwhile, `act`.
-    fn during<T>(&self, act: impl FnOnce(&dyn Fn() -> bool) -> T) -> (T, String) {
-        // Everything is changed.
-        for id in self.store.peer_ids() {
-            let value = format!("{:?}", self.clock).into_bytes();
-            self.store
-                .metadata()
-                .set(id, "seen", value)
-                .expect("a short value");
-        }
-        // And much expires, bit by bit.
-        let expiring = EXPIRING.min(self.peers / 10);
-        let lifetime = self.store_lifetime();
-        for number in 0..expiring as u64 {
-            if number.is_multiple_of(100) {
-                self.clock
-                    .advance(lifetime.mul_f64(0.9) * 100 / expiring as u32);
+    /// Commits everything, lists everybody and collects what expires, over and over; meanwhile, `act`. Nobody waits for
+    /// the end of it.
+    fn during(&self, act: impl FnOnce()) -> String {
+        let expiring: Vec<Peer> = (0..EXPIRING.min(self.peers / 10) as u64)
+            .map(|number| Peer::keyless(u64::MAX / 2 + number))
+            .collect();
+        for part in expiring.chunks(expiring.len().div_ceil(100)) {
+            self.clock.advance(DEFAULT_HEARSAY_LIFETIME.mul_f64(0.009));
+            for peer in part {
+                tell(&self.store, peer.id, &peer.addresses());
             }
-            let peer = Peer::keyless(u64::MAX / 2 + number);
-            tell(&self.store, peer.id, &peer.addresses());
         }
-        let before = self.store.len();
-        let (done, listings, collected) = (
-            AtomicBool::new(false),
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-        );
-        let begun = Instant::now();
-        let result = thread::scope(|scope| {
-            scope.spawn(|| {
-                flush(&self.store);
-                done.store(true, Ordering::Relaxed);
-            });
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    self.store.for_each(|peer| {
-                        black_box(peer);
-                        match done.load(Ordering::Relaxed) {
-                            true => ControlFlow::Break(()),
-                            false => ControlFlow::Continue(()),
-                        }
-                    });
-                    listings.fetch_add(1, Ordering::Relaxed);
+        let counts = Arc::new(Counts::default());
+        let (store, counted) = (self.store.clone(), counts.clone());
+        thread::spawn(move || {
+            for time in 0_u64.. {
+                for id in store.peer_ids() {
+                    let value = time.to_be_bytes().to_vec();
+                    store
+                        .metadata()
+                        .set(id, "seen", value)
+                        .expect("a short value");
                 }
-            });
-            scope.spawn(|| {
-                let mut left = lifetime;
-                while !done.load(Ordering::Relaxed) {
-                    let step = Duration::from_secs(1).min(left);
-                    self.clock.advance(step);
-                    left -= step;
-                    let there = self.store.len();
-                    collected.fetch_max(before.saturating_sub(there), Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(2));
-                }
-            });
-            act(&|| done.load(Ordering::Relaxed))
+                counted.flushing.store(true, Ordering::Relaxed);
+                flush(&store);
+                counted.commits.fetch_add(1, Ordering::Relaxed);
+            }
         });
-        let work = format!(
-            "a commit of everybody in {:.1?}, {} full listings, {} peers expired",
+        let (store, counted) = (self.store.clone(), counts.clone());
+        thread::spawn(move || {
+            loop {
+                store.for_each(|peer| {
+                    black_box(peer);
+                    ControlFlow::<()>::Continue(())
+                });
+                counted.listings.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        // The commit has begun before anything is measured.
+        while !counts.flushing.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        thread::spawn(move || {
+            // Slowly enough that there is something to collect all the time.
+            let mut left = DEFAULT_HEARSAY_LIFETIME;
+            while !left.is_zero() {
+                let step = Duration::from_secs(1).min(left);
+                clock.advance(step);
+                left -= step;
+                store.len();
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let begun = Instant::now();
+        act();
+        let expired = expiring
+            .iter()
+            .filter(|peer| !self.store.contains(&peer.id));
+        format!(
+            "for {:.0?}: commits of everybody, {} of them done; {} full listings; {} peers expired",
             begun.elapsed(),
-            listings.into_inner(),
-            collected.into_inner(),
-        );
-        (result, work)
+            counts.commits.load(Ordering::Relaxed),
+            counts.listings.load(Ordering::Relaxed),
+            expired.count(),
+        )
     }
+}
 
-    fn store_lifetime(&self) -> Duration {
-        libp2p_peerstore::DEFAULT_HEARSAY_LIFETIME
-    }
+/// What went on meanwhile.
+#[derive(Default)]
+struct Counts {
+    flushing: AtomicBool,
+    commits: AtomicUsize,
+    listings: AtomicUsize,
 }
 
 // --- the swarm --------------------------------------------------------------------------------------------
 
-/// A swarm's thread: one call after another, each timed, until it is enough.
-fn swarm(node: &mut Node, known: &[Peer], random: &mut Rng, done: impl Fn() -> bool) -> Calls {
-    let mut calls = Calls::default();
-    let mut newcomers = u64::MAX / 4 + random.u64(..1 << 40);
-    while !done() {
-        // What comes from the network is made before, and its end is off the clock.
-        let peer = known[random.usize(..known.len())];
-        let addresses = peer.addresses();
-        let newcomer = Peer::keyless(newcomers);
-        newcomers += 1;
-        let new_addresses = newcomer.addresses();
-        node.identify.received(peer.identify(peer.is_one_in(1_000)));
-        for call in 0..CALLS.len() {
-            let pause = Duration::from_nanos(random.u64(..PAUSE));
-            let start = Instant::now();
-            while start.elapsed() < pause {
-                std::hint::spin_loop();
+impl Calls {
+    /// A swarm's thread: one call after another, each timed, for so long.
+    fn swarm(&mut self, node: &mut Node, known: &[Peer], random: &mut Rng, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            // What comes from the network is made before, and its end is off the clock.
+            let peer = known[random.usize(..known.len())];
+            let addresses = peer.addresses();
+            let newcomer = Peer::keyless(random.u64(1 << 40..1 << 62));
+            let new_addresses = newcomer.addresses();
+            node.identify.received(peer.identify(peer.is_one_in(1_000)));
+            for call in 0..CALLS.len() {
+                let pause = Duration::from_nanos(random.u64(..PAUSE));
+                let start = Instant::now();
+                while start.elapsed() < pause {
+                    std::hint::spin_loop();
+                }
+                let cpu = thread_time();
+                let start = Instant::now();
+                match call {
+                    0 => drop(node.behaviour.handle_pending_outbound_connection(
+                        ConnectionId::new_unchecked(0),
+                        Some(peer.id),
+                        &[],
+                        Endpoint::Dialer,
+                    )),
+                    1 => node.dialled(peer.id, &addresses[0]),
+                    2 => node.hear(),
+                    3 => node.closed(peer.id, &addresses[0]),
+                    4 => tell(&node.store, peer.id, &addresses),
+                    5 => tell(&node.store, newcomer.id, &new_addresses),
+                    _ => drop(node.poll()),
+                }
+                self.wall[call].push(start.elapsed().as_nanos() as f64);
+                self.cpu[call].push((thread_time() - cpu).as_nanos() as f64);
             }
-            let cpu = thread_time();
-            let start = Instant::now();
-            match call {
-                0 => drop(node.behaviour.handle_pending_outbound_connection(
-                    ConnectionId::new_unchecked(0),
-                    Some(peer.id),
-                    &[],
-                    Endpoint::Dialer,
-                )),
-                1 => node.dialled(peer.id, &addresses[0]),
-                2 => node.hear(),
-                3 => node.closed(peer.id, &addresses[0]),
-                4 => tell(&node.store, peer.id, &addresses),
-                5 => tell(&node.store, newcomer.id, &new_addresses),
-                _ => drop(node.poll()),
-            }
-            calls.wall[call].push(start.elapsed().as_nanos() as f64);
-            calls.cpu[call].push((thread_time() - cpu).as_nanos() as f64);
+            node.said.clear();
+            // The rest of the events, off the clock.
+            node.take_events();
         }
-        node.said.clear();
-        // The rest of the events, off the clock.
-        node.take_events();
     }
-    calls
 }

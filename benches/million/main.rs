@@ -21,10 +21,10 @@ mod plot;
 mod readers;
 mod swarms;
 
-use std::{fs, time::Instant};
+use std::{fs, process::exit, time::Instant};
 
 use bed::{
-    Options,
+    Options, Size, children,
     row::{Row, Table},
 };
 
@@ -33,10 +33,7 @@ fn main() {
     let size = options.size;
     if let Some(task) = &options.child {
         let words: Vec<&str> = task.iter().map(String::as_str).collect();
-        if let ["load", file] = *words {
-            disk::load_here(size, file);
-        }
-        return;
+        return child(size, &words);
     }
     let begun = Instant::now();
     let folder = bed::folder();
@@ -54,7 +51,8 @@ fn main() {
         rows.extend(crawl::rows(size, &folder));
     }
     if options.wants("locks") {
-        rows.extend(locks::rows(size, &folder));
+        let (file, _) = disk::everything(size, &folder);
+        rows.extend(children::rows(size, &["locks", &file.to_string_lossy()]));
     }
     if options.wants("swarms") {
         rows.extend(swarms::rows(size));
@@ -76,6 +74,21 @@ fn main() {
     println!("{met} targets are met, {missed} are not.");
     if let Some(path) = &options.svg {
         fs::write(path, plot::svg(&rows)).expect("the plot can be written");
+    }
+}
+
+/// What is measured in a process of its own.
+fn child(size: Size, task: &[&str]) {
+    match *task {
+        ["load", file] => disk::load_here(size, file),
+        ["locks", file] => {
+            for row in locks::rows_here(size, file) {
+                println!("{}", row.to_line());
+            }
+            // Commits and listings go on for ever.
+            exit(0);
+        }
+        _ => {}
     }
 }
 

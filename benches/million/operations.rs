@@ -1,6 +1,6 @@
 //! The operations of the swarm, one by one, with a million peers and with few.
 
-use std::{hint::black_box, thread};
+use std::{cell::RefCell, collections::VecDeque, hint::black_box, thread};
 
 use fastrand::Rng;
 use libp2p::{
@@ -10,7 +10,7 @@ use libp2p::{
     swarm::{ConnectionId, NetworkBehaviour},
 };
 use libp2p_peer_store::Store;
-use libp2p_peerstore::{Config, PeerStore, Source};
+use libp2p_peerstore::{Config, PeerStore, Source, Subscription};
 
 use crate::{
     bed::{
@@ -35,7 +35,7 @@ pub struct Bed {
     pub size: usize,
     pub peers: Vec<Peer>,
     /// Told by Kademlia.
-    hearsay: Node,
+    hearsay: PeerStore,
     /// Met: dialled, identified, gone.
     pub met: Node,
     other: Other,
@@ -59,16 +59,18 @@ impl Bed {
                 }
                 met
             });
-            let hearsay = Node::new(config.clone());
+            // As a crawler has it: what is full of hearsay stays full of it.
+            let config = config.clone().with_hearsay_share(1.0);
+            let hearsay = PeerStore::in_memory(PeerId::random(), config);
             let mut other = other(capacity);
             for peer in peers {
-                tell(&hearsay.store, peer.id, &peer.addresses());
+                tell(&hearsay, peer.id, &peer.addresses());
                 tell_other(&mut other, peer.id, &peer.addresses());
                 take_other_events(&mut other);
             }
             (hearsay, met.join().expect("no panic"), other)
         });
-        assert_eq!((hearsay.store.len(), met.store.len()), (size, size));
+        assert_eq!((hearsay.len(), met.store.len()), (size, size));
         assert_eq!(other.store().record_iter().count(), size);
         Self {
             size,
@@ -127,6 +129,7 @@ struct Measured {
     supporting: Figures<1>,
     poll: Figures<1>,
     evict: Figures<3>,
+    shrink: Figures<1>,
 }
 
 fn measure(bed: &mut Bed, rounds: usize) -> Measured {
@@ -139,6 +142,7 @@ fn measure(bed: &mut Bed, rounds: usize) -> Measured {
         add: add(bed, rounds),
         // Last: it fills the stores.
         evict: evict(bed, rounds),
+        shrink: shrink(bed, rounds),
     }
 }
 
@@ -174,6 +178,7 @@ fn compared(figures: &Measured) -> Vec<Row> {
     let [hearsay, self_told, evict_theirs] = figures.evict;
     let [supporting] = figures.supporting;
     let [poll] = figures.poll;
+    let [shrink] = figures.shrink;
     let evict = |what: &str, ours: f64| {
         below(what, ours, 2e3).theirs(nanos(evict_theirs), ours / evict_theirs)
     };
@@ -212,6 +217,10 @@ fn compared(figures: &Measured) -> Vec<Row> {
         below("poll of the behaviour, nothing has expired", poll, 1e3),
         evict("insert into a full store (Kademlia's word)", hearsay),
         evict("insert into a full store (its own word)", self_told),
+        Row::new(
+            "insert where hearsay is beyond its share: four go for one",
+            nanos(shrink),
+        ),
     ]
 }
 
@@ -252,56 +261,56 @@ fn growth(size: Size, small: &Measured, large: &Measured) -> Row {
 
 /// A batch of newcomers, then as many of those that came first go, off the clock: the tables neither grow nor are full.
 fn add(bed: &mut Bed, rounds: usize) -> Figures<4> {
-    let bed = std::cell::RefCell::new(bed);
-    let gone = std::cell::Cell::new(0);
-    let ours = |add: &dyn Fn(&PeerStore, PeerId, Vec<Multiaddr>), taken: bool| {
+    let ids = || bed.peers.iter().map(|peer| peer.id);
+    let (ours_there, theirs_there) = (ids().collect(), ids().collect());
+    let ours_there: RefCell<VecDeque<PeerId>> = RefCell::new(ours_there);
+    let theirs_there: RefCell<VecDeque<PeerId>> = RefCell::new(theirs_there);
+    let bed = RefCell::new(bed);
+    let ours = |add: &dyn Fn(&PeerStore, PeerId, &[Multiaddr]), taken: bool| {
         let bed = &mut **bed.borrow_mut();
         let told = bed.newcomers();
-        let store = &bed.hearsay.store;
-        // The behaviour of this node has a queue of events: either it is emptied, or nobody has one.
+        let store = &bed.hearsay;
         let mut events = taken.then(|| store.subscribe());
         let spent = each(BATCH, || {
-            for (peer, addresses) in told {
-                add(store, peer, addresses);
-                if let Some(events) = &mut events {
-                    while let Some(event) = events.try_next() {
-                        black_box(event);
-                    }
+            for (peer, addresses) in &told {
+                add(store, *peer, addresses);
+                while let Some(event) = events.as_mut().and_then(Subscription::try_next) {
+                    black_box(event);
                 }
             }
         });
-        for _ in 0..BATCH {
-            let peer = &bed.peers[gone.get() % bed.peers.len()];
-            // Again after a whole turn, in a small store: it is gone then.
-            store.delete(&peer.id);
-            gone.set(gone.get() + 1);
+        let mut there = ours_there.borrow_mut();
+        there.extend(told.iter().map(|(peer, _)| *peer));
+        for peer in there.drain(..BATCH) {
+            assert!(store.delete(&peer));
         }
         spent
     };
-    let kademlia = |store: &PeerStore, peer: PeerId, addresses: Vec<Multiaddr>| {
-        tell(store, peer, &addresses);
+    let kademlia = |store: &PeerStore, peer: PeerId, addresses: &[Multiaddr]| {
+        tell(store, peer, addresses);
     };
-    let by_hand = |store: &PeerStore, peer: PeerId, addresses: Vec<Multiaddr>| {
-        store.addresses().add(peer, addresses);
+    let by_hand = |store: &PeerStore, peer: PeerId, addresses: &[Multiaddr]| {
+        store.addresses().add(peer, addresses.iter().cloned());
     };
-    let mut theirs_gone = 0;
-    let mut theirs = || {
+    let theirs = || {
         let bed = &mut **bed.borrow_mut();
         let told = bed.newcomers();
         let other = &mut bed.other;
         let spent = each(BATCH, || {
-            for (peer, addresses) in told {
-                tell_other(other, peer, &addresses);
+            for (peer, addresses) in &told {
+                tell_other(other, *peer, addresses);
                 take_other_events(other);
             }
         });
-        for _ in 0..BATCH {
-            let peer = &bed.peers[theirs_gone % bed.peers.len()];
-            for address in peer.addresses() {
-                bed.other.store_mut().remove_address(&peer.id, &address);
+        let mut there = theirs_there.borrow_mut();
+        there.extend(told.iter().map(|(peer, _)| *peer));
+        for peer in there.drain(..BATCH) {
+            let known = other.address_of_peer(&peer).into_iter().flatten();
+            let known: Vec<Multiaddr> = known.cloned().collect();
+            for address in known {
+                other.store_mut().remove_address(&peer, &address);
             }
-            take_other_events(&mut bed.other);
-            theirs_gone += 1;
+            take_other_events(other);
         }
         spent
     };
@@ -311,20 +320,20 @@ fn add(bed: &mut Bed, rounds: usize) -> Figures<4> {
             &mut || ours(&kademlia, true),
             &mut || ours(&kademlia, false),
             &mut || ours(&by_hand, false),
-            &mut theirs,
+            &mut { theirs },
         ],
     )
 }
 
 fn read(bed: &mut Bed, rounds: usize) -> Figures<3> {
-    let bed = std::cell::RefCell::new(bed);
+    let bed = RefCell::new(bed);
     let batch = |read: &dyn Fn(&Bed, &PeerId)| {
         let bed = &mut **bed.borrow_mut();
         let ids = bed.some_ids();
         each(BATCH, || ids.iter().for_each(|id| read(bed, id)))
     };
     let ours = |bed: &Bed, id: &PeerId| {
-        black_box(bed.hearsay.store.addresses().get(id));
+        black_box(bed.hearsay.addresses().get(id));
     };
     let theirs = |bed: &Bed, id: &PeerId| {
         let found = bed.other.store().addresses_of_peer(id);
@@ -365,7 +374,7 @@ fn offer(bed: &mut Bed, rounds: usize) -> Figures<2> {
             }
         })
     }
-    let bed = std::cell::RefCell::new(bed);
+    let bed = RefCell::new(bed);
     in_turn(
         rounds,
         [
@@ -386,7 +395,7 @@ fn offer(bed: &mut Bed, rounds: usize) -> Figures<2> {
 /// What identify yields anew about peers that are connected, which say what they have always said: ours; the same without
 /// a store, which is what the measurement itself costs; theirs; and the check of the key alone.
 fn identify(bed: &mut Bed, rounds: usize) -> Figures<4> {
-    let bed = std::cell::RefCell::new(bed);
+    let bed = RefCell::new(bed);
     let ours = || {
         let bed = &mut **bed.borrow_mut();
         let peers = bed.some_peers(REPORTS);
@@ -472,28 +481,27 @@ fn poll(bed: &mut Bed, rounds: usize) -> Figures<1> {
 
 /// Newcomers for whom others must go.
 fn evict(bed: &mut Bed, rounds: usize) -> Figures<3> {
-    // Filled up, and a little beyond, until the shares of a full store are what they will be.
-    for _ in 0..5 {
+    // Filled up, and a little beyond.
+    for _ in 0..4 {
         for (peer, addresses) in bed.newcomers() {
-            tell(&bed.hearsay.store, peer, &addresses);
+            tell(&bed.hearsay, peer, &addresses);
             tell_other(&mut bed.other, peer, &addresses);
         }
         take_other_events(&mut bed.other);
     }
-    let full = bed.hearsay.store.len();
-    let bed = std::cell::RefCell::new(bed);
+    let full = bed.hearsay.len();
+    let bed = RefCell::new(bed);
     let ours = |source: Source| {
         let bed = &mut **bed.borrow_mut();
         let told = bed.newcomers();
         let last = told[BATCH - 1].0;
-        let store = &bed.hearsay.store;
+        let store = &bed.hearsay;
         let spent = each(BATCH, || {
             for (peer, addresses) in &told {
                 store.learned(source).add(*peer, addresses);
             }
         });
-        bed.hearsay.take_events();
-        assert!(bed.hearsay.store.contains(&last), "it came in");
+        assert!(bed.hearsay.contains(&last), "it came in");
         spent
     };
     let theirs = || {
@@ -514,6 +522,26 @@ fn evict(bed: &mut Bed, rounds: usize) -> Figures<3> {
             &mut { theirs },
         ],
     );
-    assert!(bed.borrow().hearsay.store.len() >= full, "it stayed full");
+    assert_eq!(bed.borrow().hearsay.len(), full, "it stayed full");
     figures
+}
+
+/// A store that hearsay has filled up shrinks to the share that hearsay has: a few go for each that comes.
+fn shrink(bed: &mut Bed, rounds: usize) -> Figures<1> {
+    let full = PeerStore::in_memory(
+        PeerId::random(),
+        Config::default().with_max_peers(some(bed.size)),
+    );
+    for peer in &bed.peers {
+        tell(&full, peer.id, &peer.addresses());
+    }
+    let mut ours = || {
+        let told = bed.newcomers();
+        each(BATCH, || {
+            for (peer, addresses) in &told {
+                tell(&full, *peer, addresses);
+            }
+        })
+    };
+    in_turn(rounds, [&mut ours])
 }
