@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use bitflags::bitflags;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use crate::{history::History, refusal::Refused};
 
@@ -146,10 +147,32 @@ impl AddressInfo {
     }
 }
 
+/// The bytes of an address in the form that is stored, without an allocation for those that are short.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Address(SmallVec<[u8; 32]>);
+
+impl From<&[u8]> for Address {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl AsRef<[u8]> for Address {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<[u8]> for Address {
+    fn eq(&self, bytes: &[u8]) -> bool {
+        *self.0 == *bytes
+    }
+}
+
 /// One address as a record keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) address: Multiaddr,
+    pub(crate) address: Address,
     pub(crate) history: History,
 }
 
@@ -164,6 +187,20 @@ pub(crate) fn bare(
     address: &Multiaddr,
     max_len: usize,
 ) -> Result<Option<Multiaddr>, Refused> {
+    let bare = bare_bytes(peer, address.as_ref(), max_len)?;
+    Ok(match bare {
+        Some(bare) if bare.len() == address.len() => Some(address.clone()),
+        Some(bare) => Multiaddr::try_from(bare.to_vec()).ok(),
+        None => None,
+    })
+}
+
+/// As [`bare`], for the bytes of what is a multiaddr.
+pub(crate) fn bare_bytes<'a>(
+    peer: &PeerId,
+    address: &'a [u8],
+    max_len: usize,
+) -> Result<Option<&'a [u8]>, Refused> {
     if address.is_empty() {
         return Err(Refused::EmptyAddress);
     }
@@ -172,17 +209,21 @@ pub(crate) fn bare(
     if address.len() > max_len.saturating_add(PEER_ID_LEN) {
         return Err(Refused::AddressTooLong);
     }
-    let mut bare = address.clone();
-    while let Some(Protocol::P2p(last)) = address_end(&bare) {
-        if last != *peer {
-            return Err(Refused::ForeignPeerId);
+    let (mut rest, mut end, mut is_foreign) = (address, 0, false);
+    while let Ok((protocol, after)) = Protocol::from_bytes(rest) {
+        rest = after;
+        let is_id = matches!(protocol, Protocol::P2p(_));
+        if protocol != Protocol::P2p(*peer) {
+            (end, is_foreign) = (address.len() - rest.len(), is_id);
         }
-        bare.pop();
     }
-    if bare.len() > max_len {
+    if is_foreign {
+        return Err(Refused::ForeignPeerId);
+    }
+    if end > max_len {
         return Err(Refused::AddressTooLong);
     }
-    Ok((!bare.is_empty()).then_some(bare))
+    Ok((end > 0).then(|| &address[..end]))
 }
 
 /// The form in which an address is handed to the swarm: with `/p2p/<peer>` at its end, once.
@@ -207,6 +248,18 @@ pub(crate) fn without_given(
     offers
 }
 
+/// Whether the bytes are parts of addresses, one after the other.
+pub(crate) fn is_multiaddr(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Ok((_, after)) = Protocol::from_bytes(rest) else {
+            return false;
+        };
+        rest = after;
+    }
+    true
+}
+
 /// The parts of an address that was a multiaddr before.
 pub(crate) fn protocols(address: &[u8]) -> impl Iterator<Item = Protocol<'_>> {
     let mut rest = address;
@@ -215,10 +268,6 @@ pub(crate) fn protocols(address: &[u8]) -> impl Iterator<Item = Protocol<'_>> {
         rest = after;
         Some(protocol)
     })
-}
-
-fn address_end(address: &Multiaddr) -> Option<Protocol<'_>> {
-    address.iter().last()
 }
 
 #[cfg(test)]

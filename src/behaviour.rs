@@ -277,8 +277,7 @@ impl PeerStoreBehaviour {
 
     fn new_external_addr_of_peer(&self, event: NewExternalAddrOfPeer<'_>) {
         let (peer, address) = (event.peer_id, event.addr);
-        let inner = self.store.inner();
-        if inner.with(|state, _| state.is_echo(&peer, address)) {
+        if self.store.inner().is_echo(&peer, address) {
             return;
         }
         self.heard_of(peer, Cause::Discovery, Sources::DISCOVERY, address);

@@ -21,7 +21,7 @@ pub(crate) const MIN_SHARE: usize = 8;
 const MAX_TRIM: usize = 4;
 
 /// So many records are looked at for expired ones when room is needed.
-const MAX_EXPIRED: usize = 16;
+pub(crate) const MAX_EXPIRED: usize = 16;
 
 /// Whether shares are limited now: while the store is full, and for a time after somebody had to go, so that a flood
 /// cannot use the room that a limit has just made.

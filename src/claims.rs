@@ -104,8 +104,9 @@ pub(crate) fn claims<'a>(
 }
 
 pub(crate) fn is_hearsay_only<'a>(mut addresses: impl Iterator<Item = Known<'a>>) -> bool {
-    let first_hand = Sources::PINNED | Sources::SELF_TOLD | Sources::DIALLED;
-    !addresses.any(|known| known.history.sources.intersects(first_hand))
+    let first_hand = Sources::PINNED | Sources::SELF_TOLD;
+    !addresses
+        .any(|known| known.history.sources.intersects(first_hand) || known.history.is_dialled())
 }
 
 /// Whether this is the word of strangers: not the application's, nor a neighbour's.

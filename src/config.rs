@@ -79,6 +79,8 @@ pub const DEFAULT_PROVEN_SHARE: f64 = 1.0 / 16.0;
 pub const DEFAULT_ACCEPTED_SHARE: f64 = 0.25;
 /// 8 peers of which only others say that they are at one IP address.
 pub const DEFAULT_MAX_CLAIMS_PER_IP: NonZeroUsize = size(8);
+/// 2 addresses with a DNS name that strangers tell of one peer.
+pub const DEFAULT_MAX_HEARSAY_NAMES: usize = 2;
 
 macro_rules! settings {
     ($( $(#[$doc:meta])* $name:ident / $with:ident: $type:ty = $default:expr; )*) => {
@@ -203,6 +205,11 @@ settings! {
     /// address or in one IPv6 /64, at whatever port; further ones are refused there. A peer that proves to be there
     /// takes the place of one of them, and does not count. Default: [`DEFAULT_MAX_CLAIMS_PER_IP`].
     max_claims_per_ip / with_max_claims_per_ip: NonZeroUsize = DEFAULT_MAX_CLAIMS_PER_IP;
+
+    /// Addresses with a DNS name that strangers (Kademlia, rendezvous, another discovery) can tell of one peer; further
+    /// ones are refused, and `/dnsaddr` always. Each dial to a name asks a server that its owner chose. What the peer
+    /// itself, mDNS, the application or a dial tells does not count. Default: [`DEFAULT_MAX_HEARSAY_NAMES`].
+    max_hearsay_names / with_max_hearsay_names: usize = DEFAULT_MAX_HEARSAY_NAMES;
 
     /// Whether strangers (Kademlia, rendezvous, another discovery) can always tell private, link-local and loopback
     /// addresses. By default they can while all direct connections of this node are in that network: in a private
@@ -387,6 +394,7 @@ mod tests {
         assert_eq!(config.proven_share(), DEFAULT_PROVEN_SHARE);
         assert_eq!(config.accepted_share(), DEFAULT_ACCEPTED_SHARE);
         assert_eq!(config.max_claims_per_ip(), DEFAULT_MAX_CLAIMS_PER_IP);
+        assert_eq!(config.max_hearsay_names(), DEFAULT_MAX_HEARSAY_NAMES);
         assert_eq!(config.event_capacity(), DEFAULT_EVENT_CAPACITY);
         assert_eq!(config.commit_threshold(), DEFAULT_COMMIT_THRESHOLD);
         assert_eq!(config.min_commit_interval(), DEFAULT_MIN_COMMIT_INTERVAL);

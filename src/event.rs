@@ -20,10 +20,17 @@ use crate::{book::Tag, datastore::DatastoreError, inner::Inner};
 /// Something changed in the store.
 ///
 /// Only a real difference is an event: a repeat of what is known is none, and neither is what was loaded from
-/// the datastore. A copy of the store can be kept from events alone: [`PeerStore::peers`] once, then each
+/// the datastore. A copy of the books can be kept from events alone: [`PeerStore::peers`] once, then each
 /// event; after [`Event::Lagged`] once more from the start. No event says that something is on disk; what is
 /// promised there is said at [`PeerStore::flush`].
 ///
+/// What is known *about* an address is no event either when it changes alone: its standing, its confidence, its times,
+/// and the signed record that certifies it. Peers of rust-libp2p sign anew each time they identify themselves, and
+/// each dial moves a confidence. Ask for these when they are needed: [`AddressBook::infos`],
+/// [`PeerStore::signed_peer_record`].
+///
+/// [`AddressBook::infos`]: crate::AddressBook::infos
+/// [`PeerStore::signed_peer_record`]: crate::PeerStore::signed_peer_record
 /// [`PeerStore::peers`]: crate::PeerStore::peers
 /// [`PeerStore::flush`]: crate::PeerStore::flush
 #[derive(Debug, Clone)]

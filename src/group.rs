@@ -11,18 +11,14 @@
 //! | anything else | one group for each kind | |
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZeroU64,
-    sync::LazyLock,
 };
 
 use libp2p_core::multiaddr::Protocol;
 
 use crate::address::protocols;
-
-/// Names and relay ids are hashed with a secret of this process, so that nobody can aim at a group of others.
-static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// Bits of a group or site that say what the rest of it is.
 const KIND: u32 = 56;
@@ -48,6 +44,26 @@ impl Group {
     /// The group of an address; `None` where groups mean nothing, in private networks.
     pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
         Site::of(address).map(Site::group)
+    }
+
+    /// As it goes to disk: a bit that is always set, above it the number within its kind (of an IPv4 address its first
+    /// 16 bits, of an IPv6 address its first 48 without those that tell sites apart, else a hash), and from bit
+    /// [`KIND`] on the kind.
+    pub(crate) fn number(self) -> u64 {
+        self.0.get() & !CLAIMED
+    }
+
+    /// The group of a number from disk, if it is one.
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        let is_kind = (IP4..=OTHER).contains(&(number & KINDS));
+        let is_group = is_kind && number & 1 == 1 && number & CLAIMED == 0;
+        let group = Self(NonZeroU64::new(number).filter(|_| is_group)?);
+        (group.site().group() == group).then_some(group)
+    }
+
+    /// A site of the group that stands for all of it.
+    pub(crate) fn site(self) -> Site {
+        Site(self.0)
     }
 
     /// Whether it is a group of names.
@@ -239,8 +255,11 @@ fn domain(name: &str) -> String {
     name[start..].to_ascii_lowercase()
 }
 
+/// The number of a name or a relay: the same in the next run, as it goes to disk. Not keyed: whoever wants to stand in
+/// the group of another's name or relay need only use that name or relay. Should the hasher of a later compiler differ,
+/// the relays of earlier runs have groups of their own until their peers tell of themselves again.
 fn hashed(value: impl Hash) -> u64 {
-    SECRET.hash_one(value) >> 16
+    BuildHasherDefault::<DefaultHasher>::new().hash_one(value) >> 16
 }
 
 #[cfg(test)]
@@ -307,6 +326,40 @@ mod tests {
         ] {
             assert_eq!(group(one) == group(other), same, "{one} {other}");
             assert!(group(one).is_some() && group(other).is_some());
+        }
+    }
+
+    #[test]
+    fn a_group_is_the_same_by_its_number_and_nothing_else_is_one() {
+        let relay = PeerId::random();
+        for address in [
+            "/ip4/8.8.1.1/tcp/1",
+            "/ip6/2a01:4f8:1::1/tcp/1",
+            "/ip6/2001:470:1fff::1/tcp/1",
+            "/dns4/a.example.com/tcp/1",
+            &format!("/ip4/8.8.8.8/tcp/1/p2p/{relay}/p2p-circuit"),
+            &format!("/onion3/{}:1", "a".repeat(56)),
+        ] {
+            let group = group(address).expect("a group");
+            assert_eq!(Group::from_number(group.number()), Some(group), "{address}");
+            let claimed = group.claimed().number();
+            assert_eq!(Group::from_number(claimed), Some(group), "{address}");
+            assert_eq!(Group::from_number(group.number() | CLAIMED), None);
+            assert_eq!(Group::from_number(group.number() & !1), None);
+        }
+        // Numbers that this version writes must mean the same in the next one.
+        assert_eq!(
+            group("/ip4/8.9.1.1/tcp/1").map(Group::number),
+            Some(1 << 56 | 0x0809 << 1 | 1)
+        );
+        for number in [
+            0,
+            1,
+            u64::MAX,
+            7 << KIND | 1,
+            IP6 | 0xffff_ffff_ffff << 1 | 1,
+        ] {
+            assert_eq!(Group::from_number(number), None, "{number:x}");
         }
     }
 

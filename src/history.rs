@@ -40,6 +40,10 @@ bitflags! {
         const WRONG_PEER = 1 << 2;
         /// `level` holds what the evidence made of the confidence.
         const EVIDENCE = 1 << 3;
+        /// A dial succeeded once, but longer ago than what counts as proof.
+        const PROOF_AGED = 1 << 4;
+        /// An inbound connection from it is open: it does not expire, and nothing is proven.
+        const HELD = 1 << 5;
     }
 }
 
@@ -82,6 +86,11 @@ impl History {
 
     pub(crate) fn is_inbound_only(&self) -> bool {
         self.sources == Sources::INBOUND
+    }
+
+    /// Whether this node dialled it with success, and that is not too long ago to count.
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.sources.contains(Sources::DIALLED) && !self.flags.contains(Flags::PROOF_AGED)
     }
 
     /// What its sources alone make of an address, whatever came of dials.

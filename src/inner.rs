@@ -48,9 +48,18 @@ pub(crate) struct Inner {
     pub(crate) load_report: LoadReport,
     /// Whether a behaviour is attached.
     attached: AtomicBool,
+    /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
+    announced: Mutex<Announced>,
     /// Set when the engine has ended (or there is none).
     ended: Mutex<bool>,
     end: Condvar,
+}
+
+/// A peer and the bytes of an address.
+#[derive(Debug, Default)]
+struct Announced {
+    peer: Option<PeerId>,
+    address: Vec<u8>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -70,6 +79,7 @@ impl Inner {
             state: Mutex::new(state),
             load_report,
             attached: AtomicBool::new(false),
+            announced: Mutex::default(),
             ended: Mutex::new(ended),
             end: Condvar::new(),
         })
@@ -189,6 +199,26 @@ impl Inner {
             .partition(|(_, address)| Group::of(address).is_none_or(|group| groups.insert(group)));
         first.extend(more);
         first
+    }
+
+    /// An observed behaviour is about to tell the swarm about this address, and the store knows it from there.
+    pub(crate) fn announce(&self, peer: &PeerId, address: &Multiaddr) {
+        let mut announced = self.announced.lock();
+        announced.peer = Some(*peer);
+        announced.address.clear();
+        announced.address.extend_from_slice(address.as_ref());
+    }
+
+    /// Whether this is what an observed behaviour has just announced. The swarm delivers such an event before
+    /// it polls anything else, so that one place is enough.
+    pub(crate) fn is_echo(&self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let mut announced = self.announced.lock();
+        let is_it = announced.peer.as_ref() == Some(peer)
+            && announced.address.as_slice() == address.as_ref() as &[u8];
+        if is_it {
+            announced.peer = None;
+        }
+        is_it
     }
 
     /// Takes the one place for a behaviour.

@@ -122,6 +122,11 @@ impl Links {
         links.map(|link| link.address.clone()).collect()
     }
 
+    /// Whether a connection of the peer is at the address.
+    pub(crate) fn is_open(&self, peer: &PeerId, address: &Multiaddr) -> bool {
+        self.of(peer).iter().any(|link| link.address == *address)
+    }
+
     /// Whether all connections of the peer are its own doing.
     pub(crate) fn is_accepted(&self, peer: &PeerId) -> bool {
         let links = self.of(peer);

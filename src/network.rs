@@ -1,16 +1,36 @@
 //! Whether a failed dial says something about the address, or only that this node is offline.
 //!
-//! A failure is provisional. It counts when, in its scope, the network proved to work before it and again after
-//! it, with at most [`MAX_GAP`] between the two; else it is dropped. So an outage that is longer than that leaves
-//! no trace, whatever else still works, and however many dials fail in it.
+//! A failure is provisional. It counts when, in its scope, the network proved to work before it and again after it,
+//! and the silence between the two proofs is nothing unusual for this node; else it is dropped. So an outage leaves
+//! no trace, whatever else still works, however many dials fail in it, and whether it is noticed or not.
+//!
+//! ```text
+//! believed silence = 4 · usual silence,    at least 1 minute, at most 10
+//! usual silence    = Σ silence² / Σ silence,    each halved for every hour that passes
+//! ```
+//!
+//! That is the length of the silence in which a random moment falls, so that proofs which come in bursts do not hide
+//! the pauses between them. Where proofs come at random, 99 of 100 moments lie in a silence that is no longer than
+//! four times that. A busy node, which has a proof every few seconds, so takes more than a minute for an outage; one
+//! that only now and then has one believes in ten minutes, since it would learn of no failure otherwise.
 
 use std::{collections::VecDeque, time::Duration};
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-/// The longest time between two proofs in which the network counts as working throughout.
-const MAX_GAP: Duration = Duration::from_secs(10 * 60);
+use crate::group::Reach;
+
+/// A silence between two proofs that is always believed to be one in which the network worked, and the longest that
+/// ever is.
+const SHORT: f64 = 60.0;
+const LONGEST: f64 = 10.0 * 60.0;
+
+/// More than so many times the usual silence is taken for an outage.
+const UNUSUAL: f64 = 4.0;
+
+/// After so many seconds a silence has lost half of its weight.
+const HALF_LIFE: f64 = 60.0 * 60.0;
 
 /// Failures of one scope that wait for a proof; the oldest are dropped beyond.
 const MAX_PROVISIONAL: usize = 1_024;
@@ -33,36 +53,19 @@ impl Scope {
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Ip4, Self::Ip6, Self::Private, Self::Relay];
 
     pub(crate) fn of(address: &Multiaddr) -> Self {
-        let mut scope = Scope::Ip4;
-        for protocol in address.iter() {
-            match protocol {
-                Protocol::P2pCircuit => return Scope::Relay,
-                Protocol::Ip4(ip) if is_private_ip4(ip) => scope = Scope::Private,
-                Protocol::Ip6(ip) => match ip.to_ipv4_mapped() {
-                    Some(ip) if is_private_ip4(ip) => scope = Scope::Private,
-                    Some(_) => {}
-                    None if is_private_ip6(ip) => scope = Scope::Private,
-                    None => scope = Scope::Ip6,
-                },
-                Protocol::Dns6(_) => scope = Scope::Ip6,
-                Protocol::Memory(_) | Protocol::Unix(_) => scope = Scope::Private,
-                _ => {}
-            }
+        if address.iter().any(|p| p == Protocol::P2pCircuit) {
+            return Scope::Relay;
         }
-        scope
+        if Reach::of(address) != Reach::Public {
+            return Scope::Private;
+        }
+        match address.iter().next() {
+            // The system sends it by IPv4. What else has an IPv4 address inside goes by IPv6.
+            Some(Protocol::Ip6(ip)) if ip.to_ipv4_mapped().is_some() => Scope::Ip4,
+            Some(Protocol::Ip6(_) | Protocol::Dns6(_)) => Scope::Ip6,
+            _ => Scope::Ip4,
+        }
     }
-}
-
-/// Loopback, private use, link-local, shared (carrier NAT).
-fn is_private_ip4(ip: std::net::Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    ip.is_loopback() || ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64)
-}
-
-/// Loopback, unique local, link-local.
-fn is_private_ip6(ip: std::net::Ipv6Addr) -> bool {
-    let first = ip.segments()[0];
-    ip.is_loopback() || first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80
 }
 
 /// A failure that may count later.
@@ -78,11 +81,39 @@ pub(crate) struct Network {
     scopes: [Works; Scope::COUNT],
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Works {
     proof: Option<Duration>,
+    /// The decayed sums of the silences between proofs, in seconds, and of their squares.
+    silence: f64,
+    squares: f64,
     /// Failures since the last proof.
     provisional: VecDeque<Failure>,
+}
+
+impl Default for Works {
+    /// As if there had been a minute of experience, by which the longest silence is believed.
+    fn default() -> Self {
+        Self {
+            proof: None,
+            silence: SHORT,
+            squares: SHORT * LONGEST / UNUSUAL,
+            provisional: VecDeque::new(),
+        }
+    }
+}
+
+impl Works {
+    /// A silence of so many seconds is over. Returns whether the network worked in it.
+    fn heard_after(&mut self, silence: f64) -> bool {
+        let believed = (UNUSUAL * self.squares / self.silence).clamp(SHORT, LONGEST);
+        // One outage is not to make the next one usual; a node that has become quiet gets used to it step by step.
+        let counted = silence.min(believed);
+        let keep = (-silence / HALF_LIFE).exp2();
+        self.silence = self.silence * keep + counted;
+        self.squares = self.squares * keep + counted * counted;
+        silence <= believed
+    }
 }
 
 impl Network {
@@ -100,14 +131,10 @@ impl Network {
     pub(crate) fn proved(&mut self, scope: Scope, now: Duration) -> VecDeque<Failure> {
         let works = &mut self.scopes[scope as usize];
         let before = works.proof.replace(now);
-        if works.provisional.is_empty() {
-            return VecDeque::new();
-        }
+        let worked = before
+            .is_some_and(|before| works.heard_after(now.saturating_sub(before).as_secs_f64()));
         let failures = std::mem::take(&mut works.provisional);
-        match before {
-            Some(before) if now.saturating_sub(before) <= MAX_GAP => failures,
-            _ => VecDeque::new(),
-        }
+        if worked { failures } else { VecDeque::new() }
     }
 }
 
@@ -147,6 +174,89 @@ mod tests {
         assert_eq!(network.proved(Scope::Ip4, MINUTE * 62).len(), 1);
     }
 
+    /// What became of failures while online and in outages.
+    #[derive(Debug, Default)]
+    struct Counts {
+        online: [usize; 2],
+        outage: [usize; 2],
+    }
+
+    /// A day in which one dial of twenty is a success, at random, with an outage of `outage` seconds every hour: a
+    /// failure each `pause` seconds.
+    fn a_day(pause: f64, outage: f64, seed: u64) -> Counts {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut network, mut counts) = (Network::default(), Counts::default());
+        let mut waiting = Vec::new();
+        let failed = failure("/ip4/192.0.2.1/tcp/1");
+        let mut at = 0.0;
+        while at < 24.0 * 3_600.0 {
+            at += pause;
+            let offline = at > 3_600.0 && at % 3_600.0 < outage;
+            if !offline && random.f64() < 0.05 {
+                let counted = network.proved(Scope::Ip4, Duration::from_secs_f64(at));
+                assert!(counted.is_empty() || counted.len() == waiting.len());
+                for offline in waiting.drain(..) {
+                    let count = match offline {
+                        true => &mut counts.outage,
+                        false => &mut counts.online,
+                    };
+                    count[0] += 1;
+                    count[1] += usize::from(!counted.is_empty());
+                }
+            } else if waiting.len() < MAX_PROVISIONAL {
+                waiting.push(offline);
+                network.failed(failed.clone());
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn online_nearly_every_failure_counts_at_any_pace_and_none_of_a_short_outage() {
+        // A dial each third of a second (ten thousand an hour), each second, every five seconds.
+        for (pause, outage) in [(0.36, 120.0), (1.0, 300.0), (5.0, 0.0)] {
+            for seed in 0..5 {
+                let counts = a_day(pause, outage, seed);
+                let ([online, counted], [offline, of_outages]) = (counts.online, counts.outage);
+                let share = counted as f64 / online as f64;
+                assert!(share >= 0.95, "{pause} s, seed {seed}: {share}");
+                assert!(offline > 0 || outage == 0.0);
+                assert_eq!(of_outages, 0, "{pause} s, seed {seed}, of {offline}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_become_quiet_gets_used_to_it() {
+        let mut network = Network::default();
+        let mut now = Duration::ZERO;
+        for _ in 0..1_000 {
+            now += Duration::from_secs(5);
+            network.proved(Scope::Ip4, now);
+        }
+        let mut counts = Vec::new();
+        for _ in 0..60 {
+            network.failed(failure("/ip4/192.0.2.1/tcp/1"));
+            now += Duration::from_secs(240);
+            counts.push(network.proved(Scope::Ip4, now).len());
+        }
+        assert_eq!(counts[0], 0, "as in an outage");
+        assert_eq!(counts[55..], [1; 5], "{counts:?}");
+    }
+
+    #[test]
+    fn bursts_of_proofs_do_not_hide_the_pauses_between_them() {
+        let mut network = Network::default();
+        for minute in 0..600_u32 {
+            for second in 0..20 {
+                let at = MINUTE * (5 * minute) + Duration::from_secs(second);
+                network.proved(Scope::Ip4, at);
+            }
+            network.failed(failure("/ip4/192.0.2.1/tcp/1"));
+        }
+        assert_eq!(network.proved(Scope::Ip4, MINUTE * (5 * 600)).len(), 1);
+    }
+
     #[test]
     fn the_first_proof_of_a_run_confirms_nothing() {
         let mut network = Network::default();
@@ -177,6 +287,15 @@ mod tests {
             ("/ip6/::1/tcp/1", Scope::Private),
             ("/ip6/fe80::1/tcp/1", Scope::Private),
             ("/ip6/fd00::1/tcp/1", Scope::Private),
+            // As everywhere else: this host, and the IPv4 address inside.
+            ("/ip4/0.0.0.0/tcp/1", Scope::Private),
+            ("/ip4/0.1.2.3/tcp/1", Scope::Private),
+            ("/ip6/::/tcp/1", Scope::Private),
+            ("/ip6/2002:c0a8:101::1/tcp/1", Scope::Private),
+            ("/ip6/64:ff9b::a00:1/tcp/1", Scope::Private),
+            ("/ip6/64:ff9b::808:808/tcp/1", Scope::Ip6),
+            ("/dns4/localhost/tcp/1", Scope::Private),
+            ("/dns6/example.com/tcp/1", Scope::Ip6),
             ("/memory/7", Scope::Private),
             (
                 "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWFEQvgU4qPPJLwdTqsMkZKFD4zpgHYworfyUW79QyqAs6/p2p-circuit",

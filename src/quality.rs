@@ -83,12 +83,15 @@ impl Constants {
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
     learnt: [Learnt; STANDINGS.len()],
+    /// When it learnt last; the beginning of time if it never did.
+    pub(crate) learnt_at: Timestamp,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Learnt {
-    successes: f64,
-    outcomes: f64,
+/// The decayed sums of a standing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Learnt {
+    pub(crate) successes: f64,
+    pub(crate) outcomes: f64,
 }
 
 impl Default for Model {
@@ -97,11 +100,35 @@ impl Default for Model {
             successes: constants.prior * PRIOR_WEIGHT,
             outcomes: PRIOR_WEIGHT,
         });
-        Self { learnt }
+        Self {
+            learnt,
+            learnt_at: Timestamp::default(),
+        }
     }
 }
 
 impl Model {
+    /// What an earlier run had learnt, one for each standing from the least on; `None` unless it is what a model can
+    /// have learnt.
+    pub(crate) fn loaded(learnt: Vec<Learnt>, learnt_at: Timestamp) -> Option<Self> {
+        // Decayed sums come no higher than this, and no lower than they start.
+        let most = 1.0 / (1.0 - (-1.0 / OUTCOME_HALF_LIFE).exp2());
+        let is_sound = |learnt: &Learnt| {
+            (1.0..=most.ceil()).contains(&learnt.outcomes)
+                && (0.0..=learnt.outcomes).contains(&learnt.successes)
+        };
+        let learnt = <[Learnt; STANDINGS.len()]>::try_from(learnt).ok()?;
+        learnt
+            .iter()
+            .all(is_sound)
+            .then_some(Self { learnt, learnt_at })
+    }
+
+    /// What [`Model::loaded`] takes; `None` while nothing was learnt.
+    pub(crate) fn kept(&self) -> Option<&[Learnt]> {
+        (self.learnt_at > Timestamp::default()).then_some(&self.learnt)
+    }
+
     /// The chance of success of an address of this standing of which nothing else is known.
     pub(crate) fn prior(&self, standing: Standing) -> f64 {
         let (constants, learnt) = (
@@ -112,7 +139,8 @@ impl Model {
     }
 
     /// Notes the outcome of a dial to an address of this standing.
-    pub(crate) fn learn(&mut self, standing: Standing, success: bool) {
+    pub(crate) fn learn(&mut self, standing: Standing, success: bool, now: Timestamp) {
+        self.learnt_at = now;
         let learnt = &mut self.learnt[standing as usize];
         let keep = (-1.0 / OUTCOME_HALF_LIFE).exp2();
         learnt.successes = learnt.successes * keep + f64::from(success);
@@ -330,7 +358,7 @@ mod tests {
         fn confidence_is_a_probability(outcomes in histories(), standing in 0..4_usize, learnt in prop::collection::vec((0..4_usize, any::<bool>()), 0..400)) {
             let mut model = Model::default();
             for (standing, success) in learnt {
-                model.learn(STANDING[standing], success);
+                model.learn(STANDING[standing], success, NOW);
             }
             let (history, epoch, now) = after(&model, &outcomes, STANDING[standing]);
             let confidence = model.confidence(&history, epoch, STANDING[standing], now);
@@ -342,17 +370,51 @@ mod tests {
     fn the_prior_follows_what_this_node_sees_within_its_bounds() {
         let mut model = Model::default();
         for _ in 0..1_000 {
-            model.learn(Standing::Hearsay, false);
+            model.learn(Standing::Hearsay, false, NOW);
         }
         assert!((model.prior(Standing::Hearsay) - 0.02).abs() < 1e-9);
         for _ in 0..2_000 {
-            model.learn(Standing::Hearsay, true);
+            model.learn(Standing::Hearsay, true, NOW);
         }
         assert!((model.prior(Standing::Hearsay) - 0.80).abs() < 1e-9);
         assert!(
             (model.prior(Standing::SelfTold) - 0.50).abs() < 1e-9,
             "each for itself"
         );
+    }
+
+    #[test]
+    fn what_was_learnt_is_loaded_and_nothing_else() {
+        assert!(Model::default().kept().is_none());
+        let mut model = Model::default();
+        for n in 0..2_000 {
+            model.learn(STANDING[n % 4], n % 3 == 0, NOW);
+        }
+        let kept = model.kept().map(<[_]>::to_vec).unwrap_or_default();
+        let loaded = Model::loaded(kept.clone(), NOW).expect("it was learnt");
+        for standing in STANDING {
+            assert_eq!(loaded.prior(standing), model.prior(standing));
+        }
+        assert!(Model::loaded(kept[..3].to_vec(), NOW).is_none());
+        for (successes, outcomes) in [
+            (f64::NAN, 10.0),
+            (1.0, f64::NAN),
+            (-1.0, 10.0),
+            (11.0, 10.0),
+            (0.0, 0.0),
+            (1.0, 1e9),
+            (f64::INFINITY, f64::INFINITY),
+        ] {
+            let mut unsound = kept.clone();
+            unsound[2] = Learnt {
+                successes,
+                outcomes,
+            };
+            assert!(
+                Model::loaded(unsound, NOW).is_none(),
+                "{successes} of {outcomes}"
+            );
+        }
     }
 
     #[test]

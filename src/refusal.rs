@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 /// Why the store did not take something.
 ///
 /// Calls for a single item return it as an error; calls for many items count it in
@@ -36,6 +38,13 @@ pub enum Refused {
     /// [`Config::max_claims_per_ip`](crate::Config::max_claims_per_ip) are said to be already.
     #[error("`max_claims_per_ip` peers are said to be at this IP address already")]
     TooManyClaims,
+    /// A `/dnsaddr` name that only strangers told: Kademlia, rendezvous, or another discovery protocol.
+    #[error("`/dnsaddr` is not taken from hearsay")]
+    DnsaddrByHearsay,
+    /// One more DNS name than [`Config::max_hearsay_names`](crate::Config::max_hearsay_names) that strangers told of
+    /// a peer.
+    #[error("strangers told `max_hearsay_names` names of the peer already")]
+    TooManyNames,
     /// An address that the [filter](crate::Config::with_address_filter) does not admit.
     #[error("the configured filter does not admit the address")]
     Filtered,
@@ -100,7 +109,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 27] = [
+    pub const ALL: [Refused; 29] = [
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
@@ -109,6 +118,8 @@ impl Refused {
         Refused::OwnAddress,
         Refused::OutOfScope,
         Refused::TooManyClaims,
+        Refused::DnsaddrByHearsay,
+        Refused::TooManyNames,
         Refused::Filtered,
         Refused::InvalidProtocol,
         Refused::ProtocolTooLong,
@@ -163,10 +174,56 @@ impl Refusals {
         *counter = counter.saturating_add(times as u64);
     }
 
-    pub(crate) fn merge(&mut self, other: &Refusals) {
-        for (counter, more) in self.0.iter_mut().zip(other.0) {
-            *counter = counter.saturating_add(more);
+    pub(crate) fn merge(&mut self, reasons: &Reasons) {
+        for (reason, times) in reasons.iter() {
+            self.add(reason, times as usize);
         }
+    }
+}
+
+/// Why one write refused what it did: nearly always for no reason at all.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Reasons(SmallVec<[(Refused, u64); 2]>);
+
+impl Reasons {
+    pub(crate) fn get(&self, reason: Refused) -> u64 {
+        let mut reasons = self.iter();
+        let found = reasons.find(|(other, _)| *other == reason);
+        found.map_or(0, |(_, times)| times)
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.iter().map(|(_, times)| times).sum()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Refused, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    pub(crate) fn count(&mut self, reason: Refused) {
+        self.add(reason, 1);
+    }
+
+    pub(crate) fn add(&mut self, reason: Refused, times: usize) {
+        if times == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, counter)) => *counter = counter.saturating_add(times as u64),
+            None => self.0.push((reason, times as u64)),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Reasons) {
+        for (reason, times) in other.iter() {
+            self.add(reason, times as usize);
+        }
+    }
+}
+
+impl fmt::Debug for Reasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

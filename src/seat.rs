@@ -80,19 +80,23 @@ pub(crate) struct Seat {
 
 /// What a peer is worth when room is needed.
 pub(crate) fn class<'a>(addresses: impl Iterator<Item = Known<'a>>, facts: &Facts) -> Class {
-    let sources = addresses.fold(Sources::empty(), |all, known| all | known.history.sources);
+    let (mut sources, mut proven) = (Sources::empty(), false);
+    for Known { history, .. } in addresses {
+        sources |= history.sources;
+        proven |= history.is_dialled();
+    }
     if sources.contains(Sources::PINNED) {
         Class::Pinned
     } else if facts.connected {
         Class::Connected
-    } else if sources.contains(Sources::DIALLED) || facts.cared_for {
+    } else if proven || facts.cared_for {
         Class::Proven
     } else if sources.intersects(Sources::SELF_TOLD) {
         Class::SelfTold
+    } else if Sources::INBOUND.contains(sources) && facts.speaks {
+        Class::SelfTold
     } else if sources == Sources::INBOUND {
         Class::Inbound
-    } else if sources.is_empty() && facts.speaks {
-        Class::SelfTold
     } else {
         Class::Hearsay
     }
@@ -152,5 +156,5 @@ fn site_as<'a>(
 }
 
 fn is_dialled(known: Known<'_>) -> bool {
-    known.history.sources.contains(Sources::DIALLED)
+    known.history.is_dialled()
 }

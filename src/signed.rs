@@ -16,7 +16,7 @@ use prost::Message;
 use crate::{
     event::Cause,
     record::Verdict,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refused},
     state::{By, Changed},
     store::PeerStore,
 };
@@ -271,18 +271,18 @@ impl PeerStore {
         let new = match verify(envelope, inner.config().max_signed_record_len().get()) {
             Ok(new) => new,
             Err(error) => {
-                inner.with(|state, _| state.refuse(error.reason()));
+                inner.with(|state, _| state.refuse(error.reason(), 1));
                 tracing::debug!(%error, "refused a signed peer record");
                 return Err(error);
             }
         };
         self.check_stored(&new.peer);
-        let (mut verdict, mut refused) = (None, Refusals::default());
+        let (mut verdict, mut refused) = (None, Reasons::default());
         inner.write(new.peer, |state, now| {
             let written = state.edit(new.peer, by, cause, now, |record, rules, delta| {
                 verdict = Some(record.take_signed(&new, rules, delta));
             });
-            refused = written.refused;
+            refused = written.refused.clone();
             written
         });
         // The peer as a whole was refused: before the rule, or after it for want of room.

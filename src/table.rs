@@ -16,7 +16,7 @@ use crate::{
     crowd::{Crowd, Place, pick},
     group::{Group, Site},
     links::Links,
-    record::{Class, Rare, Record},
+    record::{Books, Class, Rare, Record},
     schedule::{Due, Schedule},
     seat::{List, Seat, site},
     view::View,
@@ -30,6 +30,9 @@ const TRIES: usize = 64;
 
 /// The index is in so many parts: each grows by itself, so that no growth takes long.
 const SHARDS: usize = 512;
+
+/// Lists of protocols that are gone through under one hold of the lock.
+const MAX_LISTS: usize = 1_024;
 
 /// Rows in one block: the table grows by such blocks, and moves none.
 const BLOCK: usize = 256;
@@ -160,22 +163,16 @@ impl Table {
         Some(&mut self.row_mut(slot)?.packed)
     }
 
+    #[cfg(feature = "identify")]
     pub(crate) fn rare_mut(&mut self, slot: u32) -> Option<&mut Rare> {
         self.rare.get_mut(&slot).map(|rare| &mut **rare)
     }
 
-    /// The slots of those who speak a protocol.
-    pub(crate) fn speakers(&self, protocol: &str) -> Vec<u32> {
-        self.shared
-            .lists
-            .speakers(protocol)
-            .flatten()
-            .copied()
-            .collect()
-    }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
+    /// The slots of those who speak a protocol; `None` when it stands in more different lists than can be gone through
+    /// at once, because somebody sees to it that no two peers have the same.
+    pub(crate) fn speakers(&self, protocol: &str) -> Option<Vec<u32>> {
+        let lists = self.shared.lists.speakers(protocol);
+        (lists.len() <= MAX_LISTS).then(|| lists.flatten().copied().collect())
     }
 
     fn rare_of(&self, slot: u32, packed: &Packed) -> Option<&Rare> {
@@ -266,21 +263,26 @@ impl Table {
         self.free.push(slot);
     }
 
-    /// Notes who is connected, and from where.
-    pub(crate) fn note_links(&mut self, slot: u32, links: &Links) {
+    /// Notes who is connected, and from where. Returns the books in which another group stands than is known now.
+    pub(crate) fn note_links(&mut self, slot: u32, links: &Links) -> Books {
         let Some(packed) = self.packed_mut(slot) else {
-            return;
+            return Books::empty();
         };
         let Some(id) = packed.id() else {
-            return;
+            return Books::empty();
         };
-        let source = links.source(&id);
+        let (source, before) = (links.source(&id), packed.source());
         packed.set(Has::CONNECTED, links.count(&id) > 0);
         packed.set(Has::ACCEPTED, links.is_accepted(&id));
-        if source.is_some() && source != packed.source() {
-            self.change(slot, |record| record.source = source);
-        } else {
+        if source.is_none() || source == before {
             self.seat_again(slot);
+            return Books::empty();
+        }
+        let saved = packed.saved();
+        self.change(slot, |record| record.source = source);
+        match source.map(Site::group) == before.map(Site::group) {
+            true => Books::empty(),
+            false => saved & (Books::ADDRESSES | Books::PROTOCOLS),
         }
     }
 
@@ -292,11 +294,9 @@ impl Table {
             false => None,
         };
         let known = self.packed(slot)?.addresses();
-        let addresses = known.filter_map(|known| {
-            Some(Entry {
-                address: known.multiaddr()?,
-                history: known.history,
-            })
+        let addresses = known.map(|known| Entry {
+            address: known.address.into(),
+            history: known.history,
         });
         let Shared { lists, texts } = &self.shared;
         let text = |number: Option<u32>| texts.get(number?).cloned();
@@ -626,7 +626,6 @@ fn next_choice(choices: &mut u64, hasher: &RandomState) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Books;
 
     fn filled(n: usize) -> (Table, Vec<PeerId>) {
         let mut table = Table::default();

@@ -108,6 +108,12 @@ impl<'a> View<'a> {
         self.packed.latency()
     }
 
+    /// The group of addresses from which the peer came when it told of itself, as it goes to disk. Not the place: that
+    /// somebody was there is nobody's business.
+    pub(crate) fn source_group(&self) -> Option<u64> {
+        Some(self.packed.source()?.group().number())
+    }
+
     // --- what it is worth ----------------------------------------------------------------------------------
 
     /// Whether no book holds anything.
@@ -150,11 +156,15 @@ impl<'a> View<'a> {
 
     // --- expiry --------------------------------------------------------------------------------------------
 
-    /// When something of the peer is forgotten next if nothing more is heard of it; `None` for never.
+    /// When something of the peer is forgotten next, or proof no longer, if nothing more is heard of it; `None` for
+    /// never.
     pub(crate) fn next_expiry(&self, rules: Rules<'_>) -> Option<Timestamp> {
         let epoch = self.epoch();
         let addresses = self.known();
-        let addresses = addresses.filter_map(|known| rules.expires(&known.history, epoch));
+        let addresses = addresses.flat_map(|Known { history, .. }| {
+            let proof = rules.proof_ends(&history, epoch);
+            rules.expires(&history, epoch).into_iter().chain(proof)
+        });
         let tags = self.rare.and_then(|rare| rare.tags.next_expiry());
         let next = addresses.chain(tags).min();
         next.or_else(|| self.expires(rules))
@@ -409,7 +419,8 @@ impl Rules<'_> {
     fn may_be_dialled(&self, known: &Known<'_>, epoch: Epoch) -> bool {
         let history = &known.history;
         !history.flags.contains(Flags::UNSUPPORTED)
-            && (history.is_pinned() || !self.is_blocked(history, epoch))
+            && (history.is_pinned()
+                || !self.is_blocked(history, epoch) && !self.is_among_own(known.address))
     }
 }
 

@@ -11,14 +11,16 @@ use std::{
     },
 };
 
+use futures::{StreamExt, executor::block_on};
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, multiaddr::Protocol, transport::PortUse};
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
-    Config, ManualClock, PeerStore, PeerStoreBehaviour, Refused, Source, Standing, dialable_only,
-    public_only,
+    Config, Datastore, ManualClock, MemoryDatastore, PeerStore, PeerStoreBehaviour, Refused,
+    Source, Standing, dialable_only, public_only,
 };
 use libp2p_swarm::{
-    ConnectionClosed, ConnectionId, FromSwarm, NetworkBehaviour, behaviour::ConnectionEstablished,
+    ConnectionClosed, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol,
+    behaviour::ConnectionEstablished,
 };
 
 const CAPACITY: usize = 1_000;
@@ -39,7 +41,18 @@ impl Node {
 
     fn with(config: impl FnOnce(Config) -> Config) -> Self {
         let config = config(Config::default().with_clock(ManualClock::default()));
-        let store = PeerStore::in_memory(PeerId::random(), config);
+        Self::of(PeerStore::in_memory(PeerId::random(), config))
+    }
+
+    /// A node that goes on with what an earlier run left.
+    fn open(local: PeerId, memory: &MemoryDatastore) -> Self {
+        let config = Config::default().with_clock(ManualClock::default());
+        let config = config.with_max_peers(size(CAPACITY));
+        let store = PeerStore::open(local, memory.clone(), config);
+        Self::of(block_on(store).unwrap())
+    }
+
+    fn of(store: PeerStore) -> Self {
         Self {
             behaviour: PeerStoreBehaviour::new(store.clone()).unwrap(),
             store,
@@ -326,6 +339,106 @@ fn through_a_relay_the_relay_counts() {
     assert!((1..=CAPACITY / 32).contains(&held), "{held}");
 }
 
+/// How a peer comes, and what it then tells of itself.
+type Comes = dyn Fn(&mut Node, PeerId, u32) -> ConnectedPoint;
+
+#[test]
+fn after_a_restart_peers_are_in_the_share_of_where_they_came_from() {
+    let relay = PeerId::random();
+    let through = at("/ip4/9.9.9.9/tcp/1")
+        .with(Protocol::P2p(relay))
+        .with(Protocol::P2pCircuit);
+    let by_address = |node: &mut Node, peer: PeerId, n: u32| {
+        let endpoint = listener(&at(&format!(
+            "/ip4/70.1.{}.{}/tcp/1",
+            n / 250 % 250,
+            n % 250
+        )));
+        node.established(peer, &endpoint);
+        node.store
+            .learned(Source::Identify)
+            .replace(peer, &[spread(n, 15_000)]);
+        endpoint
+    };
+    let by_relay = move |node: &mut Node, peer: PeerId, n: u32| {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: through.clone(),
+            send_back_addr: Protocol::P2p(peer).into(),
+        };
+        node.established(peer, &endpoint);
+        node.store
+            .learned(Source::Identify)
+            .replace(peer, &[spread(n, 15_000)]);
+        endpoint
+    };
+    let without_address = |node: &mut Node, peer: PeerId, n: u32| {
+        let endpoint = listener(&at(&format!("/ip6/2a01:4f8:{n:x}::1/tcp/1")));
+        node.established(peer, &endpoint);
+        node.store
+            .learned(Source::Identify)
+            .protocols(peer, &[StreamProtocol::new("/x")]);
+        endpoint
+    };
+    let ways: [(&str, &Comes); 3] = [
+        ("address", &by_address),
+        ("relay", &by_relay),
+        ("no address", &without_address),
+    ];
+    for (way, comes) in ways {
+        let (local, memory) = (PeerId::random(), MemoryDatastore::default());
+        for run in 1..=3 {
+            let mut node = Node::open(local, &memory);
+            // More than there is room for, so that shares bind.
+            for n in 0..2_000 {
+                let peer = PeerId::random();
+                let endpoint = comes(&mut node, peer, n);
+                node.closed(peer, &endpoint);
+            }
+            let held = node.store.len();
+            assert!(
+                (1..=CAPACITY / 32).contains(&held),
+                "{way}, run {run}: {held}"
+            );
+            drop(node.behaviour);
+            block_on(node.store.shutdown()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_moved_is_in_its_new_share_after_a_restart_and_its_address_goes_nowhere() {
+    let (local, memory) = (PeerId::random(), MemoryDatastore::default());
+    let peer = PeerId::random();
+    let told = ip(60, 1);
+    for from in ["/ip4/70.1.200.201/tcp/5", "/ip4/80.1.202.203/tcp/5"] {
+        let mut node = Node::open(local, &memory);
+        node.identify(peer, &at(from), std::slice::from_ref(&told), false);
+        drop(node.behaviour);
+        block_on(node.store.shutdown()).unwrap();
+    }
+    let values: Vec<(String, Vec<u8>)> = block_on(async {
+        let mut values = Vec::new();
+        let mut entries = memory.query("/");
+        while let Some(entry) = entries.next().await {
+            values.push(entry.unwrap());
+        }
+        values
+    });
+    let [(key, value)] = &values[..] else {
+        panic!("{values:?}");
+    };
+    assert!(key.starts_with("/peers/addrs/"));
+    // Field 22: the /16 and its kind, and nothing of the rest.
+    let mut field = vec![];
+    prost::encoding::uint64::encode(22, &(1 << 56 | 80 << 9 | 1 << 1 | 1), &mut field);
+    assert!(value.windows(field.len()).any(|part| part == field));
+    assert!(
+        !value
+            .windows(2)
+            .any(|part| part == [202, 203] || part == [200, 201])
+    );
+}
+
 #[test]
 fn a_crowd_of_proven_peers_makes_room_for_other_groups_beyond_a_sixteenth() {
     let mut node = Node::new();
@@ -366,6 +479,64 @@ fn names_hold_two_hundredths_by_hearsay() {
     };
     let names = node.store.filter(is_name).len();
     assert!((1..=CAPACITY / 50).contains(&names), "{names}");
+}
+
+#[test]
+fn strangers_tell_two_names_of_a_peer_and_no_dnsaddr() {
+    let node = Node::new();
+    let name = |n: u16| at(&format!("/dns4/a.example/tcp/{n}"));
+    let relay = PeerId::random();
+    let through = at(&format!("/dns/b.example/tcp/1/p2p/{relay}/p2p-circuit"));
+    let list = at("/dnsaddr/example.com");
+    let peer = PeerId::random();
+    // In one breath or one after the other, whoever of them tells it; addresses without a name are free.
+    let told = [
+        ip(60, 1),
+        name(1),
+        list.clone(),
+        through.clone(),
+        name(2),
+        ip(60, 2),
+    ];
+    assert_eq!(node.gossip(peer, &told), 2);
+    for source in [Source::Kademlia, Source::Rendezvous, Source::Discovery] {
+        let told = [name(1), name(3), list.clone()];
+        assert_eq!(node.store.learned(source).add(peer, &told).refused, 2);
+    }
+    assert_eq!(node.store.refusals().get(Refused::TooManyNames), 4);
+    assert_eq!(node.store.refusals().get(Refused::DnsaddrByHearsay), 4);
+    let known = node.store.addresses().get(&peer).unwrap();
+    assert_eq!(known.len(), 4);
+    assert!(known.contains(&through));
+
+    // Those who are no strangers can tell more, and what they tell does not count.
+    let (own, mdns) = (PeerId::random(), PeerId::random());
+    let names: Vec<_> = (1..=5).map(name).chain([list.clone()]).collect();
+    assert_eq!(
+        node.store
+            .learned(Source::Identify)
+            .replace(own, &names)
+            .refused,
+        0
+    );
+    assert_eq!(
+        node.store.learned(Source::Mdns).add(mdns, &names).refused,
+        0
+    );
+    assert_eq!(
+        node.store.addresses().add(PeerId::random(), names).refused,
+        0
+    );
+    assert_eq!(node.gossip(own, &[name(6), name(7), name(8), name(1)]), 1);
+}
+
+#[test]
+fn how_many_names_strangers_may_tell_is_the_users_to_say() {
+    let node = Node::with(|config| config.with_max_hearsay_names(0));
+    assert_eq!(
+        node.gossip(PeerId::random(), &[at("/dns/a.example/tcp/1")]),
+        1
+    );
 }
 
 #[test]

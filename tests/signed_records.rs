@@ -417,6 +417,23 @@ fn the_same_bytes_are_a_repeat_that_refreshes_and_no_news() {
 }
 
 #[test]
+fn a_newer_record_with_the_same_addresses_is_no_event_and_is_the_one_that_is_handed_on() {
+    let (store, _) = clocked();
+    take(&store, &record(5, &[1, 2])).unwrap();
+    let mut events = store.subscribe();
+    let newer = record(6, &[2, 1]);
+    assert!(!take(&store, &newer).unwrap().repeated);
+    assert!(events.try_next().is_none());
+    assert_eq!(handed_on(&store), Some(bytes(&newer)));
+    // With another list it is one.
+    take(&store, &record(7, &[1, 2, 3])).unwrap();
+    assert!(matches!(
+        events.try_next(),
+        Some(Event::AddressesChanged { addresses, .. }) if addresses.len() == 3
+    ));
+}
+
+#[test]
 fn a_repeat_brings_no_address_back() {
     let store = store();
     let envelope = record(5, &[1, 2]);

@@ -7,7 +7,7 @@ use crate::{
     event::Cause,
     inner::Inner,
     record::{Delta, Record, Rules, check_protocols},
-    refusal::Refusals,
+    refusal::Reasons,
     state::{By, Changed},
 };
 
@@ -110,14 +110,14 @@ impl<'a> ProtocolBook<'a> {
         &self,
         peer: PeerId,
         protocols: I,
-        rule: impl FnOnce(&mut Record, Vec<StreamProtocol>, &Refusals, Rules<'_>, &mut Delta),
+        rule: impl FnOnce(&mut Record, Vec<StreamProtocol>, &Reasons, Rules<'_>, &mut Delta),
     ) -> Changed
     where
         I: IntoIterator,
         I::Item: AsRef<str>,
     {
         // The iterator is the caller's code: it runs before the lock is taken.
-        let mut refused = Refusals::default();
+        let mut refused = Reasons::default();
         let protocols = check_protocols(protocols, self.store.config(), &mut refused);
         self.store.write(peer, |state, now| {
             state.edit(peer, By::User, Cause::User, now, |record, rules, delta| {

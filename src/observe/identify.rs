@@ -3,7 +3,7 @@
 use libp2p_identify::Event;
 
 use super::{Learned, Teach};
-use crate::{AGENT_VERSION, PROTOCOL_VERSION, address::Source};
+use crate::{address::Source, state::Identified};
 
 impl Teach for Event {
     const SOURCE: Source = Source::Identify;
@@ -17,12 +17,16 @@ impl Teach for Event {
             return;
         };
         let peer = *peer_id;
-        learned.alive(peer);
-        learned.replace(peer, &info.listen_addrs);
-        learned.protocols(peer, &info.protocols);
-        learned.public_key(peer, &info.public_key);
-        learned.metadata(peer, AGENT_VERSION, info.agent_version.as_bytes());
-        learned.metadata(peer, PROTOCOL_VERSION, info.protocol_version.as_bytes());
+        learned.identified(
+            peer,
+            Identified {
+                addresses: &info.listen_addrs,
+                protocols: &info.protocols,
+                public_key: &info.public_key,
+                agent: &info.agent_version,
+                version: &info.protocol_version,
+            },
+        );
         // After a push this is still the record of the first answer: it certifies addresses, and adds none.
         if let Some(envelope) = &info.signed_peer_record {
             learned.certify_by_record(peer, envelope);

@@ -6,13 +6,15 @@ use libp2p_core::{Multiaddr, SignedEnvelope};
 use libp2p_identity::{PeerId, PublicKey};
 use libp2p_swarm::StreamProtocol;
 
+#[cfg(feature = "identify")]
+use crate::{AGENT_VERSION, PROTOCOL_VERSION, state::Identified};
 use crate::{
     address::{Source, Sources},
     event::Cause,
     record::{Delta, Record, Rules},
     refusal::Refused,
     signed::{AcceptedRecord, RecordError},
-    state::{By, Changed},
+    state::{By, Changed, Written},
     store::PeerStore,
 };
 
@@ -72,22 +74,27 @@ impl<'a> Learned<'a> {
     /// Somebody told of addresses of a peer: they are added.
     pub fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
         let sources = Sources::from(self.source);
+        let cause = self.cause();
         let (admitted, filtered) = self.filtered(&peer, addresses);
-        self.edit(peer, |record, rules, delta| {
-            delta.refused.add(Refused::Filtered, filtered);
-            record.add_addresses(&admitted, sources, rules, delta);
+        let inner = self.store.inner();
+        inner.write(peer, |state, now| {
+            if filtered == 0
+                && let Some(refused) = state.repeats_addresses(&peer, &admitted, sources, now)
+            {
+                return Written::refused_only(Refused::OutOfScope, refused);
+            }
+            state.edit(peer, By::Swarm, cause, now, |record, rules, delta| {
+                delta.refused.add(Refused::Filtered, filtered);
+                record.add_addresses(&admitted, sources, rules, delta);
+            })
         })
     }
 
     /// The peer itself told its complete list of addresses: it replaces what is known, except for what the user
     /// pinned. An empty list changes nothing.
     pub fn replace(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
-        let sources = Sources::from(self.source);
         let (admitted, filtered) = self.filtered(&peer, addresses);
-        self.edit(peer, |record, rules, delta| {
-            delta.refused.add(Refused::Filtered, filtered);
-            record.replace_addresses(&admitted, sources, rules, delta);
-        })
+        self.replace_admitted(peer, &admitted, filtered)
     }
 
     /// Whoever told of addresses takes them back; `None` takes back all that this source told of the peer. An
@@ -158,6 +165,50 @@ impl<'a> Learned<'a> {
     /// The public key of a peer. One that does not hash to the peer id is refused.
     pub fn public_key(&mut self, peer: PeerId, key: &PublicKey) -> Changed {
         self.edit(peer, |record, _, delta| record.set_public_key(key, delta))
+    }
+
+    /// A peer told all that identify tells. Nearly always that is what it told before.
+    #[cfg(feature = "identify")]
+    pub(crate) fn identified(&mut self, peer: PeerId, told: Identified<'_>) {
+        let sources = Sources::from(self.source);
+        let (admitted, filtered) = self.filtered(&peer, told.addresses);
+        let inner = self.store.inner();
+        let known = Identified {
+            addresses: &admitted,
+            ..told
+        };
+        let repeat = inner.with(|state, now| {
+            state.heard_from(&peer, now);
+            let refused = state.repeats_identify(&peer, &known, sources, now)?;
+            state.refuse(Refused::Filtered, filtered);
+            Some(refused + filtered)
+        });
+        match repeat {
+            None => {}
+            Some(0) => return,
+            Some(refused) => {
+                tracing::debug!(%peer, refused, "refused to store addresses, as before");
+                return;
+            }
+        }
+        self.replace_admitted(peer, &admitted, filtered);
+        self.protocols(peer, told.protocols);
+        self.public_key(peer, told.public_key);
+        self.metadata(peer, AGENT_VERSION, told.agent.as_bytes());
+        self.metadata(peer, PROTOCOL_VERSION, told.version.as_bytes());
+    }
+
+    fn replace_admitted(
+        &mut self,
+        peer: PeerId,
+        admitted: &[Multiaddr],
+        filtered: usize,
+    ) -> Changed {
+        let sources = Sources::from(self.source);
+        self.edit(peer, |record, rules, delta| {
+            delta.refused.add(Refused::Filtered, filtered);
+            record.replace_addresses(admitted, sources, rules, delta);
+        })
     }
 
     /// Something came from a peer over a live connection, which shows that the network works.

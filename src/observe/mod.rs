@@ -261,9 +261,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
                 }
                 // The swarm tells all behaviours next, before it polls anything: the store's own is not to take
                 // it for news from somebody else.
-                self.store
-                    .inner()
-                    .with(|state, _| state.announce(*peer_id, address.clone()));
+                self.store.inner().announce(peer_id, address);
             }
             _ => {}
         }

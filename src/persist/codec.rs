@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::{PeerId, PublicKey};
 use prost::{
     DecodeError, Message,
@@ -13,10 +13,12 @@ use prost::{
 };
 
 use crate::{
-    address::{Entry, Sources, protocols},
+    address::{Address, Entry, Sources, is_multiaddr, protocols},
     clock::Timestamp,
     compact::Known,
+    group::{Group, Site},
     history::{Epoch, Flags, History},
+    quality::{Learnt, Model},
     record::{KeptTag, Latency},
     signed::{RecordFormat, SignedRecord},
     view::View,
@@ -57,6 +59,12 @@ struct AddressesValue {
     /// As field 2, for a record in rust-libp2p's own format, which js-libp2p could not verify.
     #[prost(bytes = "vec", optional, tag = "20")]
     legacy_record: Option<Vec<u8>>,
+    /// The group of addresses from which the peer came when it told its own, see [`Group::number`].
+    #[prost(uint64, optional, tag = "22")]
+    source: Option<u64>,
+    /// What this node had learnt of dials in general when this was written; only beside addresses that were dialled.
+    #[prost(message, optional, tag = "23")]
+    learnt: Option<LearntMessage>,
 }
 
 const ADDRESSES_FIELD: u32 = 1;
@@ -101,6 +109,20 @@ struct HistoryMessage {
     wrong_peer: bool,
 }
 
+/// What became of this node's dials, by [`Standing`](crate::address::Standing) from the least on.
+#[derive(Clone, PartialEq, Message)]
+struct LearntMessage {
+    /// The decayed sum of successes of each.
+    #[prost(float, repeated, tag = "1")]
+    successes: Vec<f32>,
+    /// The decayed sum of all outcomes of each.
+    #[prost(float, repeated, tag = "2")]
+    outcomes: Vec<f32>,
+    /// When the last outcome came, in seconds since the Unix epoch: of all that stand in the datastore the latest counts.
+    #[prost(uint64, tag = "3")]
+    at: u64,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct TagMessage {
     #[prost(string, tag = "1")]
@@ -127,6 +149,9 @@ struct ProtocolsValue {
     protocols: Vec<String>,
     #[prost(message, optional, tag = "16")]
     format: Option<Format>,
+    /// As field 22 of the addresses: who tells no address speaks protocols.
+    #[prost(uint64, optional, tag = "17")]
+    source: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -142,7 +167,7 @@ struct Format {
 
 /// The value of a peer's addresses, or `None` when there is nothing to keep. What was only seen on inbound
 /// connections is not kept: it leads nowhere by the next start, and says who came to us.
-pub(crate) fn encode_addresses(view: &View<'_>) -> Option<Vec<u8>> {
+pub(crate) fn encode_addresses(view: &View<'_>, model: &Model) -> Option<Vec<u8>> {
     let mut value = AddressesValue::default();
     let foreign = view.rare().and_then(|rare| rare.foreign.as_deref());
     for known in view
@@ -192,6 +217,20 @@ pub(crate) fn encode_addresses(view: &View<'_>) -> Option<Vec<u8>> {
     // Alone it is nothing to keep: it would say of those who only came to us that they did.
     value.latency = view.latency().map(Latency::as_micros);
     value.first_proven = view.packed().first_proven().map(|at| at.0);
+    let mut known = view.known();
+    let tells = known.any(|known| known.history.sources.intersects(Sources::SELF_TOLD));
+    value.source = view.source_group().filter(|_| tells);
+    // Each outcome is written with the address that it is about: what was learnt from it is so too.
+    let mut known = view.known();
+    let dialled = known.any(|known| known.history.flags.contains(Flags::EVIDENCE));
+    value.learnt = model
+        .kept()
+        .filter(|_| dialled)
+        .map(|learnt| LearntMessage {
+            successes: learnt.iter().map(|one| one.successes as f32).collect(),
+            outcomes: learnt.iter().map(|one| one.outcomes as f32).collect(),
+            at: model.learnt_at.0,
+        });
     value.format = Some(Format {
         version: FORMAT,
         changed_at: view.packed().addresses_changed().0,
@@ -246,6 +285,7 @@ pub(crate) fn encode_protocols(view: &View<'_>) -> Option<Vec<u8>> {
             version: FORMAT,
             changed_at: view.packed().protocols_changed().0,
         }),
+        source: view.source_group(),
     };
     Some(joined(&value, unknown))
 }
@@ -312,13 +352,15 @@ pub(crate) struct StoredAddresses {
     pub(crate) entries: Vec<Entry>,
     pub(crate) signed: Option<SignedRecord>,
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
-    pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
+    pub(crate) in_addresses: Vec<(Address, Box<[u8]>)>,
     /// The tags, not checked yet.
     pub(crate) tags: Vec<(String, KeptTag)>,
     /// Tags that do not decode.
     pub(crate) unreadable_tags: usize,
     pub(crate) latency: Option<Latency>,
     pub(crate) first_proven: Option<Timestamp>,
+    pub(crate) source: Option<Site>,
+    pub(crate) model: Option<Model>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -327,6 +369,7 @@ pub(crate) struct StoredAddresses {
 #[derive(Debug)]
 pub(crate) struct StoredProtocols {
     pub(crate) names: Vec<String>,
+    pub(crate) source: Option<Site>,
     pub(crate) unknown: Vec<u8>,
     pub(crate) changed_at: Timestamp,
 }
@@ -352,7 +395,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes)?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21])?;
+    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22, 23])?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -386,6 +429,8 @@ pub(crate) fn decode_addresses(
     }
     stored.latency = value.latency.and_then(Latency::loaded);
     stored.first_proven = value.first_proven.map(|at| past(at, now));
+    stored.source = value.source.and_then(source);
+    stored.model = value.learnt.and_then(|learnt| decode_model(&learnt, now));
     let records = [
         (RecordFormat::Interop, value.certified_record),
         (RecordFormat::Legacy, value.legacy_record),
@@ -425,10 +470,11 @@ fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
 fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, Vec<u8>)> {
     let message = AddressMessage::decode(bytes).ok()?;
     let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
-    let address = Multiaddr::try_from(message.multiaddr).ok()?;
-    if address.is_empty() {
+    // An address, of which each part is known.
+    if message.multiaddr.is_empty() || !is_multiaddr(&message.multiaddr) {
         return None;
     }
+    let address = Address::from(&message.multiaddr[..]);
     let step = |at| epoch.step(past(at, now));
     let saturated = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
     let mut history = match message.history {
@@ -471,7 +517,8 @@ pub(crate) fn decode_protocols(
     let value = ProtocolsValue::decode(bytes)?;
     Ok(StoredProtocols {
         names: value.protocols,
-        unknown: unknown_fields(bytes, &[1, 16])?,
+        source: value.source.and_then(source),
+        unknown: unknown_fields(bytes, &[1, 16, 17])?,
         changed_at: value
             .format
             .map_or(now, |format| past(format.changed_at, now)),
@@ -494,6 +541,22 @@ fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
         return Err(Undecodable::TooLarge);
     }
     Ok(())
+}
+
+fn decode_model(message: &LearntMessage, now: Timestamp) -> Option<Model> {
+    if message.successes.len() != message.outcomes.len() {
+        return None;
+    }
+    let sums = message.successes.iter().zip(&message.outcomes);
+    let learnt = sums.map(|(successes, outcomes)| Learnt {
+        successes: f64::from(*successes),
+        outcomes: f64::from(*outcomes),
+    });
+    Model::loaded(learnt.collect(), past(message.at, now))
+}
+
+fn source(number: u64) -> Option<Site> {
+    Group::from_number(number).map(Group::site)
 }
 
 fn past(at: u64, now: Timestamp) -> Timestamp {

@@ -20,6 +20,7 @@ use crate::{
     datastore::{Batch, Datastore, DatastoreError},
     event::Event,
     inner::Inner,
+    quality::Model,
     record::{Books, Class},
     view::View,
 };
@@ -178,7 +179,7 @@ impl Engine {
                         // What changed while it was hearsay was not written then.
                         let late = !persist_hearsay && view.saved().is_empty();
                         let whole = change.purge || late;
-                        encode(&view, change, whole, &b32, &mut batch)
+                        encode(&view, &state.model, change, whole, &b32, &mut batch)
                     } else if !view.saved().is_empty() {
                         take_back(&view, change, &b32, &mut batch);
                         Books::empty()
@@ -241,7 +242,14 @@ fn answer(waiters: Vec<Waiter>, outcome: &Result<(), Unsaved>) {
 
 /// Writes what changed of a peer, or the whole of it, as it is now. Returns of which books something may stand in
 /// the datastore from now on: also a commit that failed may have been applied.
-fn encode(view: &View<'_>, change: &Change, whole: bool, b32: &str, batch: &mut Batch) -> Books {
+fn encode(
+    view: &View<'_>,
+    model: &Model,
+    change: &Change,
+    whole: bool,
+    b32: &str,
+    batch: &mut Batch,
+) -> Books {
     let books = if whole { Books::all() } else { change.books };
     let mut saved = view.saved();
     let mut write = |book: Books, key: String, value: Option<Vec<u8>>| match value {
@@ -253,7 +261,7 @@ fn encode(view: &View<'_>, change: &Change, whole: bool, b32: &str, batch: &mut 
         None => {}
     };
     if books.contains(Books::ADDRESSES) {
-        let value = codec::encode_addresses(view);
+        let value = codec::encode_addresses(view, model);
         write(Books::ADDRESSES, key::addresses(b32), value);
     }
     if books.contains(Books::PROTOCOLS) {

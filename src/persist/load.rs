@@ -11,12 +11,12 @@ use super::{
     key::{self, Key},
 };
 use crate::{
-    address::{Entry, bare},
+    address::{Address, Entry, bare_bytes},
     clock::Timestamp,
     config::Config,
     datastore::{Datastore, DatastoreError},
     record::{Books, Class, Foreign, Record, check_metadata, check_protocols, is_inlined},
-    refusal::Refusals,
+    refusal::Reasons,
     seat::List,
     state::{Now, State},
 };
@@ -136,11 +136,17 @@ impl Loader {
             // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
             self.note_saved(&peer, Books::ADDRESSES);
         })?;
+        if let Some(model) = stored.model
+            && model.learnt_at > self.state.model.learnt_at
+        {
+            self.state.model = model;
+        }
         let config = &self.state.config;
         let (max_len, limit) = (config.address_len_limit(), config.addresses_limit());
         let mut record = Record::new(peer, self.now.wall);
         for mut entry in stored.entries {
-            match bare(&peer, &entry.address, max_len) {
+            let address = bare_bytes(&peer, entry.address.as_ref(), max_len);
+            match address.map(|address| address.map(Address::from)) {
                 Ok(Some(address)) => match record.find(&address) {
                     // Another program may have stored it with `/p2p/<peer>` and without.
                     Some(known) => known.history.sources |= entry.history.sources,
@@ -197,6 +203,7 @@ impl Loader {
         }
         record.latency = stored.latency;
         record.first_proven = stored.first_proven;
+        record.source = stored.source;
         record.addresses_changed = stored.changed_at;
         if record.is_empty() && record.rare.signed.is_none() {
             self.note_saved(&peer, Books::ADDRESSES);
@@ -209,7 +216,7 @@ impl Loader {
     fn protocols(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
         let stored = codec::decode_protocols(value, self.now.wall)
             .inspect_err(|_| self.note_saved(&peer, Books::PROTOCOLS))?;
-        let mut refused = Refusals::default();
+        let mut refused = Reasons::default();
         let names = stored.names;
         let mut protocols = check_protocols(names, &self.state.config, &mut refused);
         let limit = self.state.config.max_protocols_per_peer().get();
@@ -222,6 +229,7 @@ impl Loader {
         self.attach(peer, Books::PROTOCOLS, |record| {
             record.put_protocols(protocols);
             record.protocols_changed = stored.changed_at;
+            record.source = stored.source.or(record.source);
             if !stored.unknown.is_empty() {
                 record.rare.foreign.get_or_insert_default().protocols = stored.unknown;
             }
@@ -259,6 +267,7 @@ impl Loader {
                 known.rare.tags = record.rare.tags;
                 known.latency = record.latency;
                 known.first_proven = record.first_proven;
+                known.source = record.source.or(known.source);
                 known.addresses_changed = record.addresses_changed;
                 known.saved |= Books::ADDRESSES;
                 if let Some(foreign) = record.rare.foreign {

@@ -4,7 +4,7 @@ use libp2p_core::Multiaddr;
 
 use super::{Books, Delta, Record, Rules};
 use crate::{
-    address::{Entry, Sources, Standing, bare},
+    address::{Address, Entry, Sources, Standing, bare_bytes},
     claims::is_claim,
     clock::Timestamp,
     history::{Epoch, Flags, History},
@@ -30,7 +30,7 @@ impl Record {
     /// Adds what `sources` told. Nothing is dropped by it, except to make room.
     pub(crate) fn add_addresses(
         &mut self,
-        told: &[Multiaddr],
+        told: &[impl AsRef<[u8]>],
         sources: Sources,
         rules: Rules<'_>,
         delta: &mut Delta,
@@ -41,13 +41,18 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, sources) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
             if self.hear(&address, sources, rules, delta) {
                 continue;
             }
-            if rules.own.contains(&address) && sources != Sources::PINNED {
-                delta.refuse(Refused::OwnAddress);
-            } else if let Some(reason) = rules.refuses(self, &address, sources) {
+            let refused = rules.refuses(self, &address, sources);
+            if let Some(reason) =
+                refused.or_else(|| self.refuses_name(&address, &newcomers, sources, rules))
+            {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
@@ -69,7 +74,7 @@ impl Record {
     /// one of which nothing is fit to be stored, says nothing and changes nothing.
     pub(crate) fn replace_addresses(
         &mut self,
-        told: &[Multiaddr],
+        told: &[impl AsRef<[u8]>],
         source: Sources,
         rules: Rules<'_>,
         delta: &mut Delta,
@@ -82,6 +87,10 @@ impl Record {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
             };
+            if rules.is_own(&address, source) {
+                delta.refuse(Refused::OwnAddress);
+                continue;
+            }
             let part = match self.find(&address) {
                 Some(_) => &mut complete,
                 None => &mut newcomers,
@@ -141,7 +150,7 @@ impl Record {
     /// Takes addresses away for good: hearsay alone does not bring them back.
     pub(crate) fn remove_addresses(
         &mut self,
-        told: &[Multiaddr],
+        told: &[impl AsRef<[u8]>],
         rules: Rules<'_>,
         delta: &mut Delta,
     ) {
@@ -180,8 +189,22 @@ impl Record {
         let before = self.addresses.len();
         self.addresses
             .retain(|entry| !rules.has_expired(&entry.history, epoch));
+        self.age_proofs(rules);
         if self.addresses.len() < before {
             delta.change(Books::ADDRESSES);
+        }
+    }
+
+    /// Notes which proofs have become too old to count: a peer is not worth more for them.
+    pub(crate) fn age_proofs(&mut self, rules: Rules<'_>) {
+        let epoch = self.epoch;
+        for entry in &mut self.addresses {
+            if rules
+                .proof_ends(&entry.history, epoch)
+                .is_some_and(|at| at <= rules.now)
+            {
+                entry.history.flags.insert(Flags::PROOF_AGED);
+            }
         }
     }
 
@@ -189,7 +212,7 @@ impl Record {
     /// An address without another claim goes.
     pub(crate) fn withdraw(
         &mut self,
-        told: Option<&[Multiaddr]>,
+        told: Option<&[impl AsRef<[u8]>]>,
         source: Sources,
         rules: Rules<'_>,
         delta: &mut Delta,
@@ -217,7 +240,12 @@ impl Record {
     }
 
     /// A signed record of the peer contains these addresses. It certifies those that are known, and adds none.
-    pub(crate) fn certify(&mut self, signed: &[Multiaddr], rules: Rules<'_>, delta: &mut Delta) {
+    pub(crate) fn certify(
+        &mut self,
+        signed: &[impl AsRef<[u8]>],
+        rules: Rules<'_>,
+        delta: &mut Delta,
+    ) {
         for address in signed {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
@@ -232,7 +260,7 @@ impl Record {
     }
 
     /// The user no longer pins these addresses; they stay as what others told.
-    pub(crate) fn unpin(&mut self, told: &[Multiaddr], rules: Rules<'_>, delta: &mut Delta) {
+    pub(crate) fn unpin(&mut self, told: &[impl AsRef<[u8]>], rules: Rules<'_>, delta: &mut Delta) {
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
                 continue;
@@ -271,7 +299,7 @@ impl Record {
         }
     }
 
-    fn dial_succeeded(&mut self, address: Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
+    fn dial_succeeded(&mut self, address: Address, rules: Rules<'_>, delta: &mut Delta) {
         self.rare.dropped.retain(|(dropped, _)| *dropped != address);
         self.first_proven.get_or_insert(rules.now);
         let now = self.step(rules.now);
@@ -293,6 +321,7 @@ impl Record {
         let before = *history;
         rules.model.succeeded(history, epoch, standing, rules.now);
         history.flags.insert(Flags::IN_USE);
+        history.flags.remove(Flags::PROOF_AGED);
         if quality::is_worth_saving(&before, history, epoch, standing) {
             delta.save_later |= Books::ADDRESSES;
         }
@@ -306,7 +335,7 @@ impl Record {
 
     fn dial_failed(
         &mut self,
-        address: &Multiaddr,
+        address: &Address,
         wrong_peer: bool,
         rules: Rules<'_>,
         delta: &mut Delta,
@@ -332,7 +361,7 @@ impl Record {
 
     /// Another peer answered there. Unless there was once reason to believe in the address, it goes, and hearsay
     /// does not bring it back for hours.
-    fn block(&mut self, address: &Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
+    fn block(&mut self, address: &Address, rules: Rules<'_>, delta: &mut Delta) {
         let Some(at) = self.position(address) else {
             return;
         };
@@ -348,6 +377,7 @@ impl Record {
 
     /// The address is one of this node's own: it goes, whoever told it.
     pub(crate) fn remove_own(&mut self, address: &Multiaddr, delta: &mut Delta) {
+        let address = &Address::from(address.as_ref());
         if let Some(at) = self.position(address) {
             self.addresses.remove(at);
             delta.change(Books::ADDRESSES);
@@ -380,6 +410,10 @@ impl Record {
             return;
         };
         let history = &mut entry.history;
+        if history.flags.contains(Flags::HELD) {
+            history.flags.remove(Flags::HELD);
+            history.last_heard = now;
+        }
         if !history.flags.contains(Flags::IN_USE) {
             return;
         }
@@ -437,15 +471,21 @@ impl Record {
                 delta,
             );
         }
+        if rules.links.is_open(&self.id, address)
+            && let Some(address) = self.normalise(address, rules, &mut Delta::default())
+            && let Some(entry) = self.find(&address)
+        {
+            entry.history.flags.insert(Flags::HELD);
+        }
     }
 
-    pub(crate) fn find(&mut self, address: &Multiaddr) -> Option<&mut Entry> {
+    pub(crate) fn find(&mut self, address: &Address) -> Option<&mut Entry> {
         self.addresses
             .iter_mut()
             .find(|entry| entry.address == *address)
     }
 
-    fn position(&self, address: &Multiaddr) -> Option<usize> {
+    fn position(&self, address: &Address) -> Option<usize> {
         self.addresses
             .iter()
             .position(|entry| entry.address == *address)
@@ -453,12 +493,13 @@ impl Record {
 
     pub(super) fn normalise(
         &self,
-        address: &Multiaddr,
+        address: &(impl AsRef<[u8]> + ?Sized),
         rules: Rules<'_>,
         delta: &mut Delta,
-    ) -> Option<Multiaddr> {
-        match bare(&self.id, address, rules.config.address_len_limit()) {
-            Ok(address) => address,
+    ) -> Option<Address> {
+        let max_len = rules.config.address_len_limit();
+        match bare_bytes(&self.id, address.as_ref(), max_len) {
+            Ok(address) => address.map(Address::from),
             Err(reason) => {
                 delta.refuse(reason);
                 None
@@ -478,7 +519,7 @@ impl Record {
         self.epoch.step(at)
     }
 
-    fn entry(&mut self, address: Multiaddr, sources: Sources, rules: Rules<'_>) -> Entry {
+    fn entry(&mut self, address: Address, sources: Sources, rules: Rules<'_>) -> Entry {
         let now = self.step(rules.now);
         let history = History {
             sources,
@@ -492,7 +533,7 @@ impl Record {
     /// Notes that `sources` told an address, if it is known.
     pub(super) fn hear(
         &mut self,
-        address: &Multiaddr,
+        address: &Address,
         sources: Sources,
         rules: Rules<'_>,
         delta: &mut Delta,
@@ -539,7 +580,7 @@ impl Record {
     }
 
     /// Whether the address was dropped not long ago, and only others mention it now.
-    fn is_dropped(&mut self, address: &Multiaddr, sources: Sources, rules: Rules<'_>) -> bool {
+    fn is_dropped(&mut self, address: &Address, sources: Sources, rules: Rules<'_>) -> bool {
         self.rare.dropped.retain(|(_, until)| *until > rules.now);
         if Sources::HEARSAY
             .difference(Sources::APPLICATION)

@@ -105,6 +105,23 @@ impl Record {
     }
 }
 
+/// Whether this is the public key that is known of a peer, in its id or beside it.
+#[cfg(feature = "identify")]
+pub(crate) fn is_key_of(key: &PublicKey, peer: PeerId, rare: Option<&super::Rare>) -> bool {
+    /// What stands before an ed25519 key in the message that is the id.
+    const ED25519: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
+    if !is_inlined(&peer) {
+        let known = rare.and_then(|rare| rare.public_key.as_deref());
+        return known == Some(key);
+    }
+    let hash: &libp2p_core::multihash::Multihash<64> = peer.as_ref();
+    match key.clone().try_into_ed25519() {
+        // Compared without making the message.
+        Ok(key) => hash.digest().strip_prefix(&ED25519) == Some(&key.to_bytes()),
+        Err(_) => hash.digest() == key.encode_protobuf(),
+    }
+}
+
 /// Whether identify fills this metadata key.
 pub(crate) fn is_of_identify(key: &str) -> bool {
     key == crate::AGENT_VERSION || key == crate::PROTOCOL_VERSION

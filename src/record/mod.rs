@@ -6,6 +6,7 @@
 mod addresses;
 mod extras;
 mod latency;
+mod names;
 mod protocols;
 mod rare;
 mod rules;
@@ -27,11 +28,13 @@ use crate::{
     group::Site,
     history::Epoch,
     links::Links,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refused},
     seat::{Seat, seat},
 };
 
 pub(crate) use addresses::Outcome;
+#[cfg(feature = "identify")]
+pub(crate) use extras::is_key_of;
 pub(crate) use extras::{check_metadata, is_of_identify};
 pub(crate) use latency::Latency;
 pub(crate) use protocols::check_protocols;
@@ -77,7 +80,7 @@ pub(crate) struct Delta {
     /// The metadata keys that changed.
     pub(crate) metadata: Vec<String>,
     /// What was refused, by reason.
-    pub(crate) refused: Refusals,
+    pub(crate) refused: Reasons,
     /// What came of dials, by the standing that the address had: the model learns from it.
     pub(crate) outcomes: Vec<(Standing, bool)>,
 }

@@ -8,7 +8,7 @@ use super::{Books, Delta, Record, Rules};
 use crate::{
     compact::same_set,
     config::Config,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refused},
 };
 
 impl Record {
@@ -100,7 +100,7 @@ impl Record {
 pub(crate) fn check_protocols<I>(
     names: I,
     config: &Config,
-    refused: &mut Refusals,
+    refused: &mut Reasons,
 ) -> Vec<StreamProtocol>
 where
     I: IntoIterator,

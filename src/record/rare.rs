@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU64};
 
-use libp2p_core::Multiaddr;
 use libp2p_identity::PublicKey;
 
 use super::Tags;
-use crate::{clock::Timestamp, signed::SignedRecord};
+use crate::{address::Address, clock::Timestamp, signed::SignedRecord};
 
 /// What of a record has no place in the compact form.
 #[derive(Debug, Default)]
@@ -22,7 +21,7 @@ pub(crate) struct Rare {
     pub(super) withdrawn: Option<NonZeroU64>,
     /// Addresses that the peer or the user took away, or where somebody else answered: until when hearsay alone does
     /// not bring them back.
-    pub(crate) dropped: Vec<(Multiaddr, Timestamp)>,
+    pub(crate) dropped: Vec<(Address, Timestamp)>,
     pub(crate) foreign: Option<Box<Foreign>>,
 }
 
@@ -67,7 +66,7 @@ pub(crate) struct Foreign {
     /// Addresses that do not parse: the field that each stood in, and its message.
     pub(crate) unreadable: Vec<(u32, Vec<u8>)>,
     /// Unknown fields within addresses.
-    pub(crate) in_addresses: Vec<(Multiaddr, Box<[u8]>)>,
+    pub(crate) in_addresses: Vec<(Address, Box<[u8]>)>,
     /// Unknown fields of the protocols value.
     pub(crate) protocols: Vec<u8>,
 }

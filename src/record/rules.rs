@@ -4,10 +4,11 @@
 use std::{collections::VecDeque, hash::RandomState, time::Duration};
 
 use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
 
 use super::Record;
 use crate::{
-    address::{Sources, Standing},
+    address::{Address, Sources, Standing},
     claims::{self, Claims},
     clock::Timestamp,
     compact::Known,
@@ -53,7 +54,7 @@ impl Rules<'_> {
 
     /// When the address is forgotten if nothing more is heard of it; `None` for never.
     pub(crate) fn expires(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
-        if history.is_pinned() || history.flags.contains(Flags::IN_USE) {
+        if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
             return None;
         }
         let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
@@ -64,9 +65,26 @@ impl Rules<'_> {
         Some(proven.map_or(told, |proven| proven.max(told)))
     }
 
+    /// When what this node proved of the address is proof no longer; `None` if it is not, or while it is in use.
+    pub(crate) fn proof_ends(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
+        let proven = history.is_dialled() && !history.flags.contains(Flags::IN_USE);
+        let success = epoch.time(history.success).unwrap_or_default();
+        proven.then(|| success.after(self.config.proven_lifetime()))
+    }
+
     pub(crate) fn has_expired(&self, history: &History, epoch: Epoch) -> bool {
         let expires = self.expires(history, epoch);
         expires.is_some_and(|at| at <= self.now)
+    }
+
+    /// Whether it turned out to be this node's own, so that nobody is believed who tells it; pinned ones are the
+    /// user's word.
+    pub(crate) fn is_own(&self, address: &Address, sources: Sources) -> bool {
+        sources != Sources::PINNED && self.is_among_own(address.as_ref())
+    }
+
+    pub(crate) fn is_among_own(&self, address: &[u8]) -> bool {
+        self.own.iter().any(|own| own.as_ref() == address)
     }
 
     /// How long the address is still left alone for its failures.
@@ -85,41 +103,44 @@ impl Rules<'_> {
     }
 
     /// Why an address that is not known yet is not taken from these sources, if so.
-    ///
-    /// Nobody from afar is to make this node dial into its own machine or its local network.
     pub(crate) fn refuses(
         &self,
         record: &Record,
-        address: &Multiaddr,
+        address: &Address,
         sources: Sources,
     ) -> Option<Refused> {
+        if self.is_out_of_scope(&record.id, address.as_ref(), sources) {
+            return Some(Refused::OutOfScope);
+        }
+        if !claims::is_claim(sources) || !record.is_hearsay_only() {
+            return None;
+        }
+        let spot = claims::spot(address, self.secret)?;
+        // Another port at the same place is not another claim.
+        let is_there = |known: Known<'_>| claims::spot(known.address, self.secret) == Some(spot);
+        let claimed = self.claims.claimants(spot).count();
+        (claimed >= self.config.max_claims_per_ip().get() && !record.known().any(is_there))
+            .then_some(Refused::TooManyClaims)
+    }
+
+    /// Nobody from afar is to make this node dial into its own machine or its local network.
+    pub(crate) fn is_out_of_scope(&self, peer: &PeerId, address: &[u8], sources: Sources) -> bool {
         let near = Sources::PINNED
             | Sources::APPLICATION
             | Sources::MDNS
             | Sources::DIALLED
             | Sources::INBOUND;
         if sources.intersects(near) {
-            return None;
+            return false;
         }
         let nearest = if sources.intersects(Sources::SELF_TOLD) {
-            self.links.nearest_from(&record.id)
+            self.links.nearest_from(peer)
         } else if self.config.private_hearsay() {
             Reach::Machine
         } else {
             self.links.nearest_from_anybody()
         };
-        if Reach::of(address.as_ref()) < nearest {
-            return Some(Refused::OutOfScope);
-        }
-        if !claims::is_claim(sources) || !record.is_hearsay_only() {
-            return None;
-        }
-        let spot = claims::spot(address.as_ref(), self.secret)?;
-        // Another port at the same place is not another claim.
-        let is_there = |known: Known<'_>| claims::spot(known.address, self.secret) == Some(spot);
-        let claimed = self.claims.claimants(spot).count();
-        (claimed >= self.config.max_claims_per_ip().get() && !record.known().any(is_there))
-            .then_some(Refused::TooManyClaims)
+        Reach::of(address) < nearest
     }
 
     /// Whether the time that is kept has become misleading: it is a quarter of its lifetime old.

@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 
 use super::{Books, Delta, Record, Rules};
 use crate::{
-    address::Sources,
+    address::{Address, Sources},
     refusal::Refused,
     signed::{SignedRecord, Verified},
 };
@@ -40,7 +40,9 @@ impl Record {
             // It adds nothing: what the peer or the user dropped since then would come back.
             Verdict::Repeat => {
                 for address in &new.addresses {
-                    if let Some(address) = self.normalise(address, rules, delta) {
+                    if let Some(address) = self.normalise(address, rules, delta)
+                        && !rules.is_own(&address, Sources::CERTIFIED)
+                    {
                         self.hear(&address, Sources::CERTIFIED, rules, delta);
                     }
                 }
@@ -137,12 +139,7 @@ impl Record {
         }
     }
 
-    fn usable(
-        &self,
-        addresses: &[Multiaddr],
-        rules: Rules<'_>,
-        delta: &mut Delta,
-    ) -> Vec<Multiaddr> {
+    fn usable(&self, addresses: &[Multiaddr], rules: Rules<'_>, delta: &mut Delta) -> Vec<Address> {
         let usable = addresses.iter();
         usable
             .filter_map(|address| self.normalise(address, rules, delta))
@@ -150,7 +147,7 @@ impl Record {
     }
 
     /// Takes the certified standing from addresses that are not in the new record.
-    fn supersede(&mut self, new: &[Multiaddr], delta: &mut Delta) {
+    fn supersede(&mut self, new: &[Address], delta: &mut Delta) {
         for entry in &mut self.addresses {
             let sources = &mut entry.history.sources;
             if sources.contains(Sources::CERTIFIED) && !new.contains(&entry.address) {

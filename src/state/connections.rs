@@ -66,8 +66,12 @@ impl State {
     pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
         self.links.open(peer, endpoint);
         if let Some(slot) = self.table.find(&peer) {
-            self.table.note_links(slot, &self.links);
-            self.keep_shares(slot, now);
+            let moved = self.table.note_links(slot, &self.links);
+            let mut delta = Delta::default();
+            if self.gathering {
+                delta.save_later = moved;
+            }
+            self.finish(slot, peer, delta, Cause::Inbound, now);
         }
     }
 

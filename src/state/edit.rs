@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::{By, MAX_IGNORED, Now, State, Written, rules};
 use crate::{
+    budget::MAX_EXPIRED,
     event::{Cause, Event},
     record::{Books, Delta, Latency, Record, Rules},
     refusal::Refused,
@@ -98,18 +99,21 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
-        let full = self.table.len() >= self.config.max_peers().get();
-        if full && !self.table.contains(&peer) {
+        // What has expired holds no place.
+        let known = self.find_collected(&peer, now).is_some();
+        let capacity = self.config.max_peers().get();
+        if self.table.len() >= capacity {
+            self.collect(MAX_EXPIRED, now);
+        }
+        if !known && self.table.len() >= capacity {
             return self.refused(Refused::StoreFull);
         }
         self.edit(peer, by, cause, now, rule)
     }
 
     fn refused(&mut self, reason: Refused) -> Written {
-        let mut written = Written::default();
-        written.refused.count(reason);
         self.refusals.count(reason);
-        written
+        Written::refused_only(reason, 1)
     }
 
     /// Whether anything may be stored about the peer.
@@ -160,7 +164,7 @@ impl State {
     ) -> Written {
         self.refusals.merge(&delta.refused);
         for (standing, success) in &delta.outcomes {
-            self.model.learn(*standing, *success);
+            self.model.learn(*standing, *success, now.wall);
         }
         self.reschedule(slot, now);
         self.keep_shares(slot, now);

@@ -7,6 +7,7 @@ mod connections;
 mod edit;
 mod expiry;
 mod places;
+mod repeat;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,7 +32,7 @@ use crate::{
     persist::Pending,
     quality::Model,
     record::Rules,
-    refusal::{Refusals, Refused},
+    refusal::{Reasons, Refusals, Refused},
     table::Table,
     view::View,
 };
@@ -58,6 +59,9 @@ macro_rules! rules {
 }
 use rules;
 
+#[cfg(feature = "identify")]
+pub(crate) use repeat::Identified;
+
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -73,7 +77,16 @@ pub struct Changed {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     pub(crate) changed: bool,
-    pub(crate) refused: Refusals,
+    pub(crate) refused: Reasons,
+}
+
+impl Written {
+    /// Nothing changed, and so many items were refused.
+    pub(crate) fn refused_only(reason: Refused, times: usize) -> Self {
+        let mut written = Self::default();
+        written.refused.add(reason, times);
+        written
+    }
 }
 
 /// The present moment: on the wall for what is kept, and since the start for what is waited for.
@@ -108,9 +121,7 @@ pub(crate) struct State {
     claims: Claims,
     /// Peers that were deleted for a time, and when that ends.
     ignored: HashMap<PeerId, Timestamp>,
-    /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
-    announced: Option<(PeerId, Multiaddr)>,
-    model: Model,
+    pub(crate) model: Model,
     network: Network,
     /// Addresses that turned out to be this node's own; forgotten when those change.
     own: VecDeque<Multiaddr>,
@@ -131,7 +142,6 @@ impl State {
             pressure: Pressure::default(),
             claims: Claims::default(),
             ignored: HashMap::new(),
-            announced: None,
             model: Model::default(),
             network: Network::default(),
             own: VecDeque::new(),
@@ -154,8 +164,8 @@ impl State {
     }
 
     /// Counts what was refused before it came to a record.
-    pub(crate) fn refuse(&mut self, reason: Refused) {
-        self.refusals.count(reason);
+    pub(crate) fn refuse(&mut self, reason: Refused, times: usize) {
+        self.refusals.add(reason, times);
     }
 
     /// This node's own addresses changed: what was refused as such may be somebody else's now.
@@ -166,22 +176,6 @@ impl State {
     /// Whether this address may come from hearsay now.
     pub(crate) fn takes_hearsay_at(&self, address: &Multiaddr) -> bool {
         self.config.private_hearsay() || Reach::of(address) >= self.links.nearest_from_anybody()
-    }
-
-    // --- echoes --------------------------------------------------------------------------------------------
-
-    /// An observed behaviour is about to tell the swarm about this address, and the store knows it from there.
-    pub(crate) fn announce(&mut self, peer: PeerId, address: Multiaddr) {
-        self.announced = Some((peer, address));
-    }
-
-    /// Whether this is what an observed behaviour has just announced. The swarm delivers such an event before
-    /// it polls anything else, so that one place is enough.
-    pub(crate) fn is_echo(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
-        let matches = |(p, a): &(PeerId, Multiaddr)| p == peer && a == address;
-        self.announced
-            .take_if(|announced| matches(announced))
-            .is_some()
     }
 
     /// Whoever must be woken once the lock is released.

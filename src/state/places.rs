@@ -57,7 +57,7 @@ impl State {
             let sources = known.history.sources;
             let is_there =
                 |address: &libp2p_core::Multiaddr| claims::spot(address, secret) == Some(spot);
-            let is_known = sources.contains(Sources::DIALLED)
+            let is_known = known.history.is_dialled()
                 || sources.intersects(Sources::SELF_TOLD) && links.is_at(&peer, is_there);
             is_known.then_some(spot)
         });

@@ -72,6 +72,7 @@ fn every_reason_is_counted_on_its_own() {
             .with_max_addresses_per_peer(size(2))
             .with_max_address_len(size(20))
             .with_max_claims_per_ip(size(1))
+            .with_max_hearsay_names(0)
             .with_max_protocols_per_peer(size(1))
             .with_max_protocol_len(size(5))
             .with_max_metadata_per_peer(size(1))
@@ -125,6 +126,12 @@ fn every_reason_is_counted_on_its_own() {
     refused_once(Refused::TooManyClaims, &mut || {
         gossip(&store, peer(2), &ports([1]));
         gossip(&store, peer(3), &ports([2]));
+    });
+    refused_once(Refused::DnsaddrByHearsay, &mut || {
+        gossip(&store, peer(1), &["/dnsaddr/a.b".parse().unwrap()]);
+    });
+    refused_once(Refused::TooManyNames, &mut || {
+        gossip(&store, peer(1), &["/dns/a.b/tcp/1".parse().unwrap()]);
     });
     refused_once(Refused::Filtered, &mut || {
         gossip(&store, peer(1), &ports([666]));

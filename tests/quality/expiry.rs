@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use libp2p_peerstore::{AGENT_VERSION, Cause, Source};
+use libp2p_peerstore::{AGENT_VERSION, Cause, ManualClock, Source, Standing};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 
 use super::*;
@@ -230,6 +230,43 @@ fn an_address_in_use_begins_to_age_when_its_last_connection_ends() {
 }
 
 #[test]
+fn an_inbound_address_begins_to_age_when_its_last_connection_ends() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    // One is known for nothing else, of the other the peer has also told it.
+    identify(&store, peer(2), &ports([2, 3]));
+    for _ in 0..2 {
+        swarm.accepted(peer(1), at(1));
+        swarm.accepted(peer(2), at(2));
+    }
+    let expires = |n: u8| info(&store, peer(n), &at(n.into())).map(|info| info.expires);
+    clock.advance(40 * DAY);
+    assert_eq!((expires(1), expires(2)), (Some(None), Some(None)));
+    assert_eq!(store.addresses().get(&peer(2)), Some(ports([2])));
+    assert_eq!(
+        info(&store, peer(1), &at(1)).unwrap().standing,
+        Standing::Inbound
+    );
+    assert_eq!(
+        info(&store, peer(2), &at(2)).unwrap().standing,
+        Standing::SelfTold
+    );
+    for n in [1, 2] {
+        swarm.closed(peer(n));
+        assert_eq!(expires(n), Some(None));
+        swarm.closed(peer(n));
+    }
+    clock.advance(HOUR - SECOND);
+    assert!(store.contains(&peer(1)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(1)));
+    clock.advance(23 * HOUR - SECOND);
+    assert!(store.contains(&peer(2)));
+    clock.advance(SECOND);
+    assert!(!store.contains(&peer(2)));
+}
+
+#[test]
 fn an_address_begins_to_age_when_its_connection_goes_on_elsewhere() {
     let (store, clock) = clocked();
     let mut swarm = Swarm::of(&store);
@@ -261,4 +298,49 @@ fn when_the_behaviour_goes_every_address_begins_to_age() {
     assert!(store.contains(&peer(1)));
     clock.advance(SECOND);
     assert!(!store.contains(&peer(1)));
+}
+
+/// A peer that was dialled once and has told its address each day since then, and nineteen that were dialled yesterday.
+fn an_old_proof_among_new_ones(store: &PeerStore, clock: &ManualClock) -> Swarm {
+    let mut swarm = Swarm::of(store);
+    swarm.proved(peer(1), at(1));
+    for day in 0..14 {
+        clock.advance(DAY - MINUTE);
+        if day == 12 {
+            (2..=20).for_each(|n| swarm.proved(peer(n), elsewhere(n)));
+        }
+        identify(store, peer(1), &ports([1]));
+        clock.advance(MINUTE);
+    }
+    let old = info(store, peer(1), &at(1)).unwrap();
+    assert_eq!(old.standing, Standing::SelfTold);
+    swarm
+}
+
+fn elsewhere(n: u8) -> Multiaddr {
+    format!("/ip4/60.{n}.0.1/tcp/1").parse().unwrap()
+}
+
+#[test]
+fn a_proof_of_more_than_fourteen_days_protects_nobody_from_eviction() {
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(20)));
+    let mut swarm = an_old_proof_among_new_ones(&store, &clock);
+    swarm.proved(peer(21), elsewhere(21));
+    assert_eq!(
+        sorted(store.peer_ids()),
+        sorted((2..=21).map(peer).collect())
+    );
+}
+
+#[test]
+fn a_new_proof_protects_again() {
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(21)));
+    let mut swarm = an_old_proof_among_new_ones(&store, &clock);
+    swarm.proved(peer(1), at(1));
+    identify(&store, peer(30), &ports([3]));
+    swarm.proved(peer(21), elsewhere(21));
+    assert_eq!(
+        sorted(store.peer_ids()),
+        sorted((1..=21).map(peer).collect())
+    );
 }

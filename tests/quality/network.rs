@@ -137,6 +137,55 @@ fn online_nearly_every_failure_counts_whatever_proves_that_the_network_works() {
 }
 
 #[test]
+fn an_outage_of_some_minutes_leaves_no_trace_on_a_node_that_dials_all_the_time() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let friends: Vec<_> = (0..100).map(stranger).collect();
+    let lan: Multiaddr = "/ip4/192.168.1.7/tcp/1".parse().unwrap();
+    let failures = || {
+        let infos = friends
+            .iter()
+            .map(|(friend, address)| info(&store, *friend, address));
+        infos.map(|info| info.unwrap().failures).sum::<u32>()
+    };
+    for (friend, address) in &friends {
+        swarm.proved(*friend, address.clone());
+    }
+    for _ in 0..3 {
+        // Half an hour online, of twenty dials one with success.
+        for n in 0..1_800_u32 {
+            let (peer, address) = stranger(100_000 + n);
+            store.addresses().pin(peer, [address.clone()]);
+            if n % 20 == 0 {
+                swarm.proved(peer, address);
+            } else {
+                swarm.timed_out(peer, [address]);
+            }
+            clock.advance(SECOND);
+        }
+        // Four minutes offline, noticed by nobody, with a neighbour that answers.
+        for n in 0..240 {
+            let (friend, address) = &friends[n % friends.len()];
+            swarm.timed_out(*friend, [address.clone()]);
+            swarm.proved(peer(7), lan.clone());
+            clock.advance(SECOND);
+        }
+        swarm.accepted(peer(9), at(9));
+        assert_eq!(failures(), 0);
+        for (friend, address) in &friends {
+            assert_eq!(swarm.offers(*friend), [with_id(address.clone(), *friend)]);
+        }
+        swarm.all_closed(peer(9));
+    }
+    // Online again, what fails counts.
+    let (friend, address) = &friends[0];
+    swarm.timed_out(*friend, [address.clone()]);
+    clock.advance(20 * SECOND);
+    swarm.accepted(peer(9), at(9));
+    assert_eq!(failures(), 1);
+}
+
+#[test]
 fn data_on_a_live_connection_proves_that_the_network_works() {
     let (store, clock) = clocked();
     let mut swarm = Swarm::of(&store);

@@ -1,7 +1,7 @@
 //! Another peer answers than the one that was expected.
 
 use libp2p_core::transport::ListenerId;
-use libp2p_peerstore::{Refused, Source, Sources, Standing};
+use libp2p_peerstore::{Cause, Refused, Source, Sources, Standing};
 use libp2p_swarm::{FromSwarm, NetworkBehaviour, NewListenAddr, behaviour::ExternalAddrConfirmed};
 
 use super::*;
@@ -127,6 +127,59 @@ fn the_peer_that_answered_is_not_created_when_the_store_is_full() {
     // One that is known learns it all the same.
     swarm.wrong_peer(peer(1), peer(2), at(1));
     assert!(info(&store, peer(2), &at(1)).is_some());
+}
+
+#[test]
+fn what_has_expired_leaves_its_place_to_the_peer_that_answered() {
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(21)));
+    let mut swarm = Swarm::of(&store);
+    // Twenty that lose an address each, and go on, before the one that goes.
+    for n in 1..=20 {
+        identify(&store, peer(n), &ports([1]));
+        gossip(&store, peer(n), &ports([2]));
+    }
+    clock.advance(STEP);
+    gossip(&store, peer(21), &ports([2]));
+    clock.advance(HOUR);
+    swarm.wrong_peer(peer(1), peer(30), at(1));
+    assert!(store.contains(&peer(30)));
+    assert_eq!(store.refusals().get(Refused::StoreFull), 0);
+
+    // Nor does the peer itself hold one that it needs.
+    let (store, clock) = clocked_with(|config| config.with_max_peers(size(41)));
+    let mut swarm = Swarm::of(&store);
+    for n in 1..=40 {
+        store.addresses().pin(peer(n), ports([1]));
+        gossip(&store, peer(n), &ports([2]));
+    }
+    clock.advance(STEP);
+    gossip(&store, peer(41), &ports([2]));
+    let mut told = store.subscribe();
+    clock.advance(HOUR);
+    swarm.wrong_peer(peer(1), peer(41), at(1));
+    assert_eq!(store.addresses().get(&peer(41)), Some(ports([1])));
+    assert!(heard(&mut told).contains(&Told::Removed(peer(41), Cause::Expired)));
+}
+
+#[test]
+fn an_address_of_this_node_is_refused_for_those_too_of_whom_it_was_known_before() {
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    gossip(&store, peer(1), &ports([1]));
+    gossip(&store, peer(2), &ports([1, 2]));
+    identify(&store, peer(3), &ports([1, 3]));
+    store.addresses().pin(peer(4), ports([1]));
+    swarm.wrong_peer(peer(1), peer(LOCAL), at(1));
+
+    assert_eq!(did(gossip(&store, peer(2), &ports([1]))), (false, 1));
+    assert_eq!(store.refusals().get(Refused::OwnAddress), 1);
+    assert_eq!(swarm.offers(peer(2)), [with_id(at(2), peer(2))]);
+    // The complete list of a peer without what is refused: it goes.
+    assert_eq!(did(identify(&store, peer(3), &ports([1, 3]))), (true, 1));
+    assert_eq!(store.addresses().get(&peer(3)), Some(ports([3])));
+    assert_eq!(did(store.addresses().set(peer(2), ports([1]))), (false, 1));
+    // What the user pinned is the user's word.
+    assert_eq!(swarm.offers(peer(4)), [with_id(at(1), peer(4))]);
 }
 
 #[test]
