@@ -41,11 +41,12 @@ pub fn streams(size: Size, file: &str) -> Vec<Row> {
         let peer = Peer::keyless(number);
         tell(&store, peer.id, &peer.addresses());
     }
-    let before = live();
+    let dirty = live();
     let peak = Peak::watch();
     flush(&store);
-    let beside = peak.end() - before;
-    let after = live() - before;
+    // What says that everybody is dirty is gone now.
+    let clean = live();
+    let (marks, beside) = (dirty - clean, peak.end() - clean);
     let keys = largest.0.load(Ordering::Relaxed);
     let batch = largest.1.load(Ordering::Relaxed) as f64;
     close(store);
@@ -53,9 +54,9 @@ pub fn streams(size: Size, file: &str) -> Vec<Row> {
     let [peak, last, most_resident, resident] = children::figures(size, &["load", file]);
     let share = beside / last;
     let commit = format!(
-        "{} ({share:.2} of the store; {} after); largest batch {keys} keys, {}",
+        "{} ({share:.2} of the store), {} while all are dirty; largest batch {keys} keys, {}",
         bytes(beside),
-        bytes(after),
+        bytes(marks),
         bytes(batch)
     );
     let load = format!(

@@ -86,8 +86,9 @@ impl<B: NetworkBehaviour<ToSwarm = Out>> Pair<B> {
         let peer = *self.listener.local_peer_id();
         let dial = DialOpts::peer_id(peer)
             .condition(PeerCondition::Always)
+            // Behaviours are asked all the same. Were their answer taken, identify alone would have this address dialled
+            // twice, which the store prevents.
             .addresses(vec![self.at.clone()])
-            .extend_addresses_through_behaviour()
             // Or a connection that was closed would be in the way of the next one.
             .allocate_new_port()
             .build();
