@@ -12,6 +12,8 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// `None` where there is no target.
     pub met: Option<bool>,
+    /// How much it is of what the target allows, where that is a number.
+    pub part: Option<f64>,
 }
 
 impl Row {
@@ -24,7 +26,15 @@ impl Row {
             theirs: String::new(),
             ratio: None,
             met: None,
+            part: None,
         }
+    }
+
+    /// A target that is a number: the figure is such a part of what it allows.
+    #[must_use]
+    pub fn within(mut self, target: impl Into<String>, part: f64) -> Self {
+        self.part = Some(part);
+        self.target(target, part <= 1.0)
     }
 
     #[must_use]
@@ -60,7 +70,8 @@ impl Row {
 
     /// The row as one line, from one process to another.
     pub fn to_line(&self) -> String {
-        self.fields().join("\t")
+        let part = self.part.map_or(String::new(), |part| part.to_string());
+        format!("{}\t{part}", self.fields().join("\t"))
     }
 
     pub fn from_line(line: &str) -> Option<Self> {
@@ -77,6 +88,7 @@ impl Row {
                 "MISSED" => Some(false),
                 _ => None,
             },
+            part: next()?.parse().ok(),
         })
     }
 }

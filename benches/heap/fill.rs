@@ -63,7 +63,7 @@ pub fn measure(size: Size, store: &str) -> Row {
     );
     let row = Row::new(what, reached);
     match target {
-        Some(most) => row.target(format!("≤ {most:.0} B"), held <= most),
+        Some(most) => row.within(format!("≤ {most:.0} B"), held / most),
         None => row,
     }
 }

@@ -109,12 +109,15 @@ fn rows_of(quiet: &Calls, elsewhere: &Calls, loud: &Calls, work: &str) -> Vec<Ro
             format!("a call of the swarm meanwhile: {head}"),
             line(&wall),
         )
-        .target("99.9 % < 100 µs, worst < 2 ms", p999 < 1e5 && worst < 2e6),
+        .within(
+            "99.9 % < 100 µs, worst < 2 ms",
+            (p999 / 1e5).max(worst / 2e6),
+        ),
         Row::new(
             "the same, the slowest kind of call",
             format!("{}: {call}", nanos(slowest)),
         )
-        .target("99.9 % < 100 µs", slowest < 1e5),
+        .within("99.9 % < 100 µs", slowest / 1e5),
         Row::new(
             "the same, all of it in another store",
             line(&all(&elsewhere.wall)),

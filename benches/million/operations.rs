@@ -163,12 +163,12 @@ fn compared(figures: &Measured) -> Vec<Row> {
     let beside = |what: &str, ours: f64, theirs: f64, most: f64| {
         let row = Row::new(what, nanos(ours)).theirs(nanos(theirs), ours / theirs);
         match most {
-            most if most.is_finite() => row.target(format!("≤ {most} ×"), ours <= most * theirs),
+            most if most.is_finite() => row.within(format!("≤ {most} ×"), ours / (most * theirs)),
             _ => row,
         }
     };
     let below = |what: &str, ours: f64, most: f64| {
-        Row::new(what, nanos(ours)).target(format!("< {}", nanos(most)), ours < most)
+        Row::new(what, nanos(ours)).within(format!("< {}", nanos(most)), ours / most)
     };
     let report = f64::INFINITY;
     let [told, silent, by_hand, add_theirs] = figures.add;
@@ -255,7 +255,7 @@ fn growth(size: Size, small: &Measured, large: &Measured) -> Row {
         .map(|(what, by)| format!("{what} {by:.1}"))
         .collect();
     let what = format!("growth from {} to {} peers", size.few(), size.peers());
-    let mut row = Row::new(what, all.join(", ")).target("≤ 3 ×", worst <= 3.0);
+    let mut row = Row::new(what, all.join(", ")).within("≤ 3 ×", worst / 3.0);
     row.theirs = theirs.join(", ");
     row
 }
