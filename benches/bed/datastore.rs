@@ -8,7 +8,7 @@ use libp2p_peerstore::{
     Batch, Config, Datastore, DatastoreError, KeyValue, PeerStore, RedbDatastore,
 };
 
-use super::node::{Node, some};
+use super::node::some;
 
 /// Longer than any measurement.
 pub const NEVER: Duration = Duration::from_secs(1 << 32);
@@ -31,11 +31,6 @@ pub fn open(file: &Path, config: Config) -> PeerStore {
 
 pub fn open_with(datastore: impl Datastore, config: Config) -> PeerStore {
     block_on(PeerStore::open(PeerId::random(), datastore, config)).expect("what we wrote ourselves")
-}
-
-/// A node whose store is on disk.
-pub fn node(file: &Path, config: Config) -> Node {
-    Node::with(open(file, config))
 }
 
 pub fn flush(store: &PeerStore) {

@@ -15,12 +15,15 @@ use crate::{
     blocks, live,
 };
 
+/// Makes a store of so many peers.
+type Fill = fn(usize) -> Box<dyn Any>;
+
 const THEIRS: &str = "live heap per peer, theirs: addresses";
 
 /// Fills one kind of store and tells what it holds.
 pub fn measure(size: Size, store: &str) -> Row {
     let peers = size.peers();
-    let (what, target, fill): (_, _, fn(usize) -> Box<dyn Any>) = match store {
+    let (what, target, fill): (_, _, Fill) = match store {
         "theirs" => (THEIRS, None, |peers| Box::new(theirs(peers))),
         "addresses" => ("live heap per peer: addresses", Some(250.0), |peers| {
             Box::new(told(peers))

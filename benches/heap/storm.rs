@@ -73,7 +73,7 @@ fn one_storm(changes: usize, among: &str, peers: usize) -> Row {
     // In the end each peer has what it had in the beginning.
     let set = |turn: usize| {
         for id in &ids {
-            let value = if turn % 2 == 0 {
+            let value = if turn.is_multiple_of(2) {
                 b"even".to_vec()
             } else {
                 b"odd.".to_vec()

@@ -146,8 +146,7 @@ fn crawl(size: Size, folder: &Path, seconds: usize, changes: usize) -> Written {
     block_on(store.shutdown()).expect("there is room");
     drop(store);
     let _ = fs::remove_dir_all(place);
-    let written = *written.lock().expect("no panic");
-    written
+    *written.lock().expect("no panic")
 }
 
 fn disk_open(file: &Path, config: Config) -> PeerStore {

@@ -161,15 +161,6 @@ impl Busy {
     /// Commits everything, lists everybody and collects what expires, over and over; meanwhile, `act`. Nobody waits for
     /// the end of it.
     fn during(&self, act: impl FnOnce()) -> String {
-        let expiring: Vec<Peer> = (0..EXPIRING.min(self.peers / 10) as u64)
-            .map(|number| Peer::keyless(u64::MAX / 2 + number))
-            .collect();
-        for part in expiring.chunks(expiring.len().div_ceil(100)) {
-            self.clock.advance(DEFAULT_HEARSAY_LIFETIME.mul_f64(0.009));
-            for peer in part {
-                tell(&self.store, peer.id, &peer.addresses());
-            }
-        }
         let counts = Arc::new(Counts::default());
         let (store, counted) = (self.store.clone(), counts.clone());
         thread::spawn(move || {
@@ -199,6 +190,16 @@ impl Busy {
         // The commit has begun before anything is measured.
         while !counts.flushing.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(1));
+        }
+        // Told now, since what the application has written about is kept.
+        let expiring: Vec<Peer> = (0..EXPIRING.min(self.peers / 10) as u64)
+            .map(|number| Peer::keyless(u64::MAX / 2 + number))
+            .collect();
+        for part in expiring.chunks(expiring.len().div_ceil(100)) {
+            self.clock.advance(DEFAULT_HEARSAY_LIFETIME.mul_f64(0.009));
+            for peer in part {
+                tell(&self.store, peer.id, &peer.addresses());
+            }
         }
         let (store, clock) = (self.store.clone(), self.clock.clone());
         thread::spawn(move || {

@@ -51,7 +51,7 @@ fn main() {
         rows.extend(crawl::rows(size, &folder));
     }
     if options.wants("locks") {
-        let (file, _) = disk::everything(size, &folder);
+        let file = disk::everything(size, &folder);
         rows.extend(children::rows(size, &["locks", &file.to_string_lossy()]));
     }
     if options.wants("swarms") {
