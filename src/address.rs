@@ -1,6 +1,9 @@
 //! What an address looks like in the store: bare, bounded, and how it came to be known.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use bitflags::bitflags;
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
@@ -153,7 +156,7 @@ pub(crate) struct Address(SmallVec<[u8; 32]>);
 
 impl From<&[u8]> for Address {
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self(SmallVec::from_slice(bytes))
     }
 }
 
@@ -209,6 +212,13 @@ pub(crate) fn bare_bytes<'a>(
     if address.len() > max_len.saturating_add(PEER_ID_LEN) {
         return Err(Refused::AddressTooLong);
     }
+    // Nearly always nobody's id is in it.
+    if !contains(address, P2P) {
+        return match address.len() > max_len {
+            true => Err(Refused::AddressTooLong),
+            false => Ok(Some(address)),
+        };
+    }
     let (mut rest, mut end, mut is_foreign) = (address, 0, false);
     while let Ok((protocol, after)) = Protocol::from_bytes(rest) {
         rest = after;
@@ -246,6 +256,38 @@ pub(crate) fn without_given(
         offers.retain(|offer| bare(offer).as_ref() != Some(&given));
     }
     offers
+}
+
+/// The codes of `p2p` and `p2p-circuit` as they stand in an address. The same bytes may be part of something else.
+const P2P: [u8; 2] = [0xa5, 0x03];
+const CIRCUIT: [u8; 2] = [0xa2, 0x02];
+
+fn contains(address: &[u8], code: [u8; 2]) -> bool {
+    address.windows(2).any(|bytes| bytes == code)
+}
+
+/// The IP address at the beginning of an address, read without taking it apart.
+pub(crate) fn first_ip(address: &[u8]) -> Option<IpAddr> {
+    const IP4: u8 = 4;
+    const IP6: u8 = 41;
+    let (code, rest) = address.split_first()?;
+    match *code {
+        IP4 => Some(IpAddr::from(*rest.first_chunk::<4>()?)),
+        IP6 => Some(IpAddr::from(*rest.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
+/// As [`first_ip`], if it is surely not that of a relay.
+pub(crate) fn direct_ip(address: &[u8]) -> Option<IpAddr> {
+    first_ip(address).filter(|_| !contains(address, CIRCUIT))
+}
+
+/// Whether it is surely no DNS name that a dial would look up.
+pub(crate) fn is_nameless(address: &[u8]) -> bool {
+    /// The codes of `dns`, `dns4`, `dns6` and `dnsaddr`.
+    const NAMES: std::ops::RangeInclusive<u8> = 53..=56;
+    !address.iter().any(|byte| NAMES.contains(byte))
 }
 
 /// Whether the bytes are parts of addresses, one after the other.

@@ -320,7 +320,10 @@ impl PeerStoreBehaviour {
         let (more, next) = inner.with(|state, now| {
             let more = state.collect(COLLECTED_PER_POLL, now);
             let next = state.next_expiry();
-            (more, next.map(|at| now.elapsed + at.since(now.wall)))
+            (
+                more,
+                next.map(|at| now.elapsed.saturating_add(at.since(now.wall))),
+            )
         });
         if more {
             cx.waker().wake_by_ref();

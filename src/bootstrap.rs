@@ -2,7 +2,8 @@
 //!
 //! An attacker who runs many reliable hosts would be first in any list that is sorted by reliability, and a node
 //! that crashes often would soon know nobody else. So at most one peer is taken from each address group, and a
-//! third each for long acquaintance, for chance, and for confidence.
+//! third each for long acquaintance, for chance, and for confidence. For the first and the last, the most confident of a
+//! few random ones is taken: nearly as good as the best, and nobody can count on being it.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -15,6 +16,10 @@ const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// So many of the last outbound peers of the previous run come first.
 const ANCHORS: usize = 2;
+
+/// Of so many random candidates the most confident one is taken. Among them an attacker whose hosts always seem best has
+/// at most so many times its share of the groups.
+const LOOKS: usize = 8;
 
 /// A peer that could be dialled.
 #[derive(Debug, Clone)]
@@ -47,21 +52,24 @@ pub(crate) fn choose<G: Clone + Eq + Hash>(
         }
     }
 
+    let third = n.div_ceil(3);
     let is_long =
         |c: &Candidate<G>| c.proven && c.first_proven.is_some_and(|first| now.since(first) > LONG);
-    let third = n.div_ceil(3);
-    for _ in 0..third.min(n - chosen.len()) {
-        chosen.extend(groups.draw(|c| f64::from(is_long(c)), &mut random));
-    }
-    for _ in 0..third.min(n - chosen.len()) {
-        chosen.extend(groups.draw(|c| f64::from(c.proven), &mut random));
-    }
-    while chosen.len() < n {
-        let Some(peer) = groups.draw(|c| c.confidence, &mut random) else {
-            break;
-        };
-        chosen.push(peer);
-    }
+    let of_long = |c: &Candidate<G>| if is_long(c) { c.confidence } else { 0.0 };
+    let long = groups.draws(third.min(n - chosen.len()), LOOKS, &mut random, of_long);
+    let left = n - chosen.len() - long.len();
+    let by_chance = groups.draws(third.min(left), 1, &mut random, |c| f64::from(c.proven));
+    let left = left - by_chance.len();
+    // Proven ones first: however many peers others invent, they are not in the way.
+    let of_proven = |c: &Candidate<G>| if c.proven { c.confidence } else { 0.0 };
+    let confident = groups.draws(left, LOOKS, &mut random, of_proven);
+    let left = left - confident.len();
+    let others = groups.draws(left, LOOKS, &mut random, |c| c.confidence);
+    // Those that will most probably answer are dialled first.
+    chosen.extend(confident);
+    chosen.extend(long);
+    chosen.extend(by_chance);
+    chosen.extend(others);
     chosen
 }
 
@@ -102,38 +110,44 @@ impl<G: Clone + Eq + Hash> Groups<G> {
         Some(peer)
     }
 
-    /// Draws a group by the weight of its best member, then a member by weight: a crowd in one group weighs no more
-    /// than one.
-    fn draw(
+    /// Draws up to `n` candidates, each the best by `score` of so many looks at random ones: first a group, then one of it,
+    /// so that a crowd in one group weighs no more than one. Who has no score is never drawn.
+    fn draws(
         &mut self,
-        weight: impl Fn(&Candidate<G>) -> f64,
+        n: usize,
+        looks: usize,
         random: &mut impl FnMut() -> u64,
-    ) -> Option<PeerId> {
-        let best = |group: &Vec<Candidate<G>>| group.iter().map(&weight).fold(0.0, f64::max);
-        let weights: Vec<f64> = self.0.iter().map(best).collect();
-        let place = draw(&weights, random)?;
-        let members: Vec<f64> = self.0[place].iter().map(&weight).collect();
-        let member = draw(&members, random)?;
-        let peer = self.0[place][member].peer;
-        self.0.swap_remove(place);
-        Some(peer)
-    }
-}
-
-/// An index, with a chance in proportion to its weight; `None` when all weights are zero.
-fn draw(weights: &[f64], random: &mut impl FnMut() -> u64) -> Option<usize> {
-    let sum: f64 = weights.iter().sum();
-    if sum <= 0.0 {
-        return None;
-    }
-    let mut point = (random() as f64 / u64::MAX as f64) * sum;
-    for (index, weight) in weights.iter().enumerate() {
-        point -= weight;
-        if point < 0.0 && *weight > 0.0 {
-            return Some(index);
+        score: impl Fn(&Candidate<G>) -> f64,
+    ) -> Vec<PeerId> {
+        // Groups by their number, and those of their members who have a score.
+        let groups = self.0.iter().enumerate().map(|(number, group)| {
+            let members = group.iter().map(|c| (score(c), c.peer));
+            let members: Vec<_> = members.filter(|(score, _)| *score > 0.0).collect();
+            (number, members)
+        });
+        let mut groups: Vec<_> = groups.filter(|(_, members)| !members.is_empty()).collect();
+        let (mut drawn, mut empty) = (Vec::new(), Vec::new());
+        while drawn.len() < n {
+            let looks = (0..looks).filter_map(|_| {
+                let place = random().checked_rem(groups.len() as u64)? as usize;
+                let members = &groups[place].1;
+                let member = members[(random() % members.len() as u64) as usize];
+                Some((place, member))
+            });
+            let best = looks.max_by(|(_, (one, _)), (_, (other, _))| one.total_cmp(other));
+            let Some((place, (_, peer))) = best else {
+                break;
+            };
+            empty.push(groups.swap_remove(place).0);
+            drawn.push(peer);
         }
+        // From behind, so that those before keep their numbers.
+        empty.sort_unstable_by(|one, other| other.cmp(one));
+        for number in empty {
+            self.0.swap_remove(number);
+        }
+        drawn
     }
-    weights.iter().rposition(|weight| *weight > 0.0)
 }
 
 #[cfg(test)]
@@ -201,6 +215,59 @@ mod tests {
     }
 
     #[test]
+    fn the_more_confident_are_drawn_more_often_and_not_they_alone() {
+        let mut random = random();
+        let (mut good, mut all) = (0, 0);
+        for _ in 0..200 {
+            // Nobody is proven: all are drawn by confidence.
+            let candidates = (0..100).map(|i| Candidate {
+                proven: false,
+                first_proven: None,
+                last_success: None,
+                ..proven(i, 0, if i < 20 { 0.9 } else { 0.5 })
+            });
+            let candidates: Vec<_> = candidates.collect();
+            let best: HashSet<PeerId> = candidates[..20].iter().map(|c| c.peer).collect();
+            let chosen = choose(candidates, 5, NOW, &mut random);
+            all += chosen.len();
+            good += chosen.iter().filter(|peer| best.contains(peer)).count();
+        }
+        assert_eq!(all, 1_000);
+        assert!((700..=900).contains(&good), "{good} of 1,000");
+    }
+
+    #[test]
+    fn a_crowd_in_one_group_is_drawn_no_more_often_than_one() {
+        let mut random = random();
+        let mut crowded = 0;
+        for _ in 0..1_000 {
+            let mut candidates: Vec<_> = (0..20).map(|i| proven(i, 1, 0.9)).collect();
+            candidates.extend((0..200).map(|_| proven(20, 1, 0.9)));
+            candidates.iter_mut().for_each(|c| c.last_success = None);
+            let crowd: HashSet<PeerId> = candidates[20..].iter().map(|c| c.peer).collect();
+            let chosen = choose(candidates, 1, NOW, &mut random);
+            crowded += usize::from(crowd.contains(&chosen[0]));
+        }
+        // One of 21 groups.
+        assert!((15..=95).contains(&crowded), "{crowded} of 1,000");
+    }
+
+    #[test]
+    fn whatever_others_invent_proven_peers_are_chosen_before_it() {
+        let mut candidates: Vec<_> = (0..10).map(|i| proven(i, 1, 0.5)).collect();
+        let known: HashSet<PeerId> = candidates.iter().map(|c| c.peer).collect();
+        candidates.extend((10..10_000).map(|i| Candidate {
+            proven: false,
+            first_proven: None,
+            last_success: None,
+            ..proven(i, 0, 0.6)
+        }));
+        let chosen = choose(candidates, 12, NOW, random());
+        assert_eq!(chosen.len(), 12);
+        assert!(chosen[..10].iter().all(|peer| known.contains(peer)));
+    }
+
+    #[test]
     fn peers_without_any_chance_are_not_chosen() {
         let mut hopeless = proven(1, 1, 0.0);
         hopeless.proven = false;
@@ -212,7 +279,7 @@ mod tests {
     #[test]
     fn an_attacker_gets_at_most_two_fifths_over_a_thousand_restarts() {
         let mut random = random();
-        let (mut taken, mut all) = (0, 0);
+        let (mut taken, mut all, mut early) = (0, 0, 0);
         for _ in 0..1_000 {
             let mut candidates: Vec<_> = (0..300).map(|i| proven(i % 20, 60, 1.0)).collect();
             // They were even the last to be dialled, and so are the anchors.
@@ -229,7 +296,10 @@ mod tests {
             let chosen = choose(candidates, 20, NOW, &mut random);
             all += chosen.len();
             taken += chosen.iter().filter(|peer| evil.contains(peer)).count();
+            early += chosen[..10].iter().filter(|p| evil.contains(p)).count();
         }
         assert!(taken * 5 <= all * 2, "{taken} of {all}");
+        // Of those that are dialled first no more than half, even if all of its hosts seem better than all others.
+        assert!(early * 2 <= 10 * 1_000, "{early} of the first 10,000");
     }
 }

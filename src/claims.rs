@@ -1,14 +1,17 @@
 //! How many peers that are known by hearsay only are said to be at one IP address, whatever the port: else a few
 //! strangers could point any number of invented peers, and with them the dials of the whole network, at a victim.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+};
 
 use hashbrown::HashTable;
 use libp2p_core::multiaddr::Protocol;
 use smallvec::SmallVec;
 
 use crate::{
-    address::{Sources, protocols},
+    address::{Sources, direct_ip, first_ip, protocols},
     compact::Known,
     group::{embedded_ip4, is_private_ip4, is_private_ip6},
 };
@@ -69,19 +72,32 @@ fn spread(spot: Spot) -> u64 {
 
 /// The spot of an address to which one would connect directly; `None` in private networks, for names and for relays.
 pub(crate) fn spot(address: &(impl AsRef<[u8]> + ?Sized), secret: &RandomState) -> Option<Spot> {
-    let mut parts = protocols(address.as_ref());
-    let bits = match parts.next()? {
-        Protocol::Ip4(ip) if !is_private_ip4(ip) => u64::from(u32::from(ip)),
-        Protocol::Ip6(ip) if !is_private_ip6(ip) => match embedded_ip4(ip) {
+    Some(hashed(spot_bits(address.as_ref())?, secret))
+}
+
+fn hashed(bits: u64, secret: &RandomState) -> Spot {
+    secret.hash_one(bits) as Spot
+}
+
+fn spot_bits(address: &[u8]) -> Option<u64> {
+    let ip = match direct_ip(address) {
+        Some(ip) => ip,
+        None => {
+            let ip = first_ip(address)?;
+            if protocols(address).any(|part| part == Protocol::P2pCircuit) {
+                return None;
+            }
+            ip
+        }
+    };
+    match ip {
+        IpAddr::V4(ip) if !is_private_ip4(ip) => Some(u64::from(u32::from(ip))),
+        IpAddr::V6(ip) if !is_private_ip6(ip) => Some(match embedded_ip4(ip) {
             Some(ip) => u64::from(u32::from(ip)),
             None => (u128::from(ip) >> 64) as u64,
-        },
-        _ => return None,
-    };
-    if parts.any(|part| part == Protocol::P2pCircuit) {
-        return None;
+        }),
+        _ => None,
     }
-    Some(secret.hash_one(bits) as Spot)
 }
 
 /// The spots that a peer claims by the word of strangers, if it is known by hearsay only.
@@ -94,8 +110,13 @@ pub(crate) fn claims<'a>(
         return spots;
     }
     let claimed = addresses.filter(|known| is_claim(known.history.sources));
-    for spot in claimed.filter_map(|known| spot(known.address, secret)) {
-        // Nearly always there are few, and each stands beside its like.
+    let mut last = None;
+    for bits in claimed.filter_map(|known| spot_bits(known.address)) {
+        // Nearly always another port of the same host stands beside it.
+        if last.replace(bits) == Some(bits) {
+            continue;
+        }
+        let spot = hashed(bits, secret);
         if !spots.contains(&spot) {
             spots.push(spot);
         }

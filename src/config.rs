@@ -46,8 +46,13 @@ pub const DEFAULT_MAX_TAG_NAME_LEN: NonZeroUsize = size(128);
 pub const DEFAULT_MAX_SIGNED_RECORD_LEN: NonZeroUsize = size(16 * 1_024);
 /// 4 addresses offered for one dial: half of what rust-libp2p's swarm starts at once.
 pub const DEFAULT_MAX_DIAL_ADDRESSES: NonZeroUsize = size(4);
-/// 1 hour: what others say of a peer is news for as long as go-libp2p and js-libp2p keep an address at all.
-pub const DEFAULT_HEARSAY_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// 8 hours: what others said of a peer once. With 1 hour, as go-libp2p and js-libp2p keep an address at all, one reachable
+/// peer in a hundred is not found; `docs/address-quality.md` has the figures.
+pub const DEFAULT_HEARSAY_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
+/// 2 days: what others keep saying of a peer.
+pub const DEFAULT_MAX_HEARSAY_LIFETIME: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+/// 1 hour: the port of a connection that came in, which hardly ever takes one.
+pub const DEFAULT_INBOUND_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// 24 hours: what a peer says of itself.
 pub const DEFAULT_SELF_TOLD_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// 14 days: how long a successful dial counts as proof of an address.
@@ -216,13 +221,23 @@ settings! {
     /// network, or before the first connection. Default: `false`.
     private_hearsay / with_private_hearsay: bool = false;
 
-    /// How long an address that others told, or that was only seen on an inbound connection, is remembered after it
-    /// was last heard of; halved by each failed dial in a row, down to a quarter. "Last heard of" is kept in steps of
-    /// a quarter of it. What a peer dropped cannot come back by hearsay for as long.
-    /// Default: [`DEFAULT_HEARSAY_LIFETIME`].
+    /// How long an address that others told is remembered after it was last heard of, if it was heard of once: 8 times
+    /// the time for which it was told comes to it, up to [`Config::max_hearsay_lifetime`]. "Last heard of" is kept in
+    /// steps of a quarter of an hour, or of a quarter of this if that is less. What a peer dropped cannot come back by hearsay for
+    /// as long as this. Default: [`DEFAULT_HEARSAY_LIFETIME`].
     hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;
 
-    /// The same for what a peer says of itself, and for a peer of which no address is known. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
+    /// How long an address that others keep telling is remembered at most after it was last heard of. Up to
+    /// [`Config::hearsay_lifetime`], all hearsay is remembered for just that.
+    /// Default: [`DEFAULT_MAX_HEARSAY_LIFETIME`].
+    max_hearsay_lifetime / with_max_hearsay_lifetime: Duration = DEFAULT_MAX_HEARSAY_LIFETIME;
+
+    /// How long an address that was only seen on an inbound connection is remembered; halved by each failed dial in a
+    /// row, down to a quarter. Default: [`DEFAULT_INBOUND_LIFETIME`].
+    inbound_lifetime / with_inbound_lifetime: Duration = DEFAULT_INBOUND_LIFETIME;
+
+    /// The same for what a peer says of itself, and for a peer of which no address is known. "Last heard of" is kept in
+    /// steps of a quarter of it. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 
     /// How long a successful dial proves an address, from the end of the connection. Default: [`DEFAULT_PROVEN_LIFETIME`].
@@ -385,6 +400,8 @@ mod tests {
         );
         assert_eq!(config.max_dial_addresses(), DEFAULT_MAX_DIAL_ADDRESSES);
         assert_eq!(config.hearsay_lifetime(), DEFAULT_HEARSAY_LIFETIME);
+        assert_eq!(config.max_hearsay_lifetime(), DEFAULT_MAX_HEARSAY_LIFETIME);
+        assert_eq!(config.inbound_lifetime(), DEFAULT_INBOUND_LIFETIME);
         assert_eq!(config.self_told_lifetime(), DEFAULT_SELF_TOLD_LIFETIME);
         assert_eq!(config.proven_lifetime(), DEFAULT_PROVEN_LIFETIME);
         assert_eq!(config.wrong_peer_block(), DEFAULT_WRONG_PEER_BLOCK);

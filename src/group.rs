@@ -12,13 +12,13 @@
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU64,
 };
 
 use libp2p_core::multiaddr::Protocol;
 
-use crate::address::protocols;
+use crate::address::{direct_ip, first_ip, protocols};
 
 /// Bits of a group or site that say what the rest of it is.
 const KIND: u32 = 56;
@@ -83,6 +83,11 @@ impl Group {
 
 impl Site {
     pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Option<Self> {
+        match direct_ip(address.as_ref()) {
+            Some(IpAddr::V4(ip)) => return (!is_private_ip4(ip)).then(|| Self::of_ip4(ip)),
+            Some(IpAddr::V6(ip)) => return (!is_private_ip6(ip)).then(|| Self::of_ip6(ip)),
+            None => {}
+        }
         let mut site = None;
         let mut private = false;
         let mut relay = None;
@@ -193,6 +198,11 @@ pub(crate) enum Reach {
 impl Reach {
     /// Of where the first connection goes that a dial would make: through a relay, the one to the relay.
     pub(crate) fn of(address: &(impl AsRef<[u8]> + ?Sized)) -> Self {
+        match first_ip(address.as_ref()) {
+            Some(IpAddr::V4(ip)) => return Self::of_ip4(ip),
+            Some(IpAddr::V6(ip)) => return Self::of_ip6(ip),
+            None => {}
+        }
         for protocol in protocols(address.as_ref()) {
             match protocol {
                 Protocol::Ip4(ip) => return Self::of_ip4(ip),

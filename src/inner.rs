@@ -71,10 +71,11 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(state: State, load_report: LoadReport) -> Arc<Self> {
+    /// `started` is what the clock said when the store was opened: it is not asked again.
+    pub(crate) fn new(state: State, load_report: LoadReport, started: SystemTime) -> Arc<Self> {
         let ended = !state.pending.is_persistent();
         Arc::new(Self {
-            started: state.config.clock().started(),
+            started,
             config: state.config.clone(),
             state: Mutex::new(state),
             load_report,
@@ -344,7 +345,8 @@ pub(crate) async fn open_and_run(
     config: Config,
     mut opener: oneshot::Sender<Result<PeerStore, OpenError>>,
 ) {
-    let now = now(&**config.clock(), config.clock().started());
+    let started = config.clock().started();
+    let now = now(&**config.clock(), started);
     let load = persist::load(&*datastore, local, Arc::new(config), now);
     let loaded = futures::select_biased! {
         loaded = persist::caught("read", load).boxed().fuse() => Some(loaded),
@@ -353,7 +355,7 @@ pub(crate) async fn open_and_run(
     };
     match loaded {
         Some(Ok((state, report))) => {
-            let inner = Inner::new(state, report);
+            let inner = Inner::new(state, report, started);
             let engine = Engine::new(inner.clone(), datastore);
             // If the opener gave up, the handle in it is dropped here, and the engine closes the datastore.
             drop(opener.send(Ok(PeerStore::new(inner))));

@@ -58,8 +58,9 @@
 //!   [`PeerStore::tags`].
 //! - [`PeerStoreBehaviour`] hears what the swarm says and offers addresses for dials. [`Observed`] wraps another
 //!   behaviour and hears what its events say. Either works without the other.
-//! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; [`MemoryDatastore`] is for tests;
-//!   anyone can write another one.
+//! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; `FsDatastore` (feature `fs`) is the
+//!   folder of a js-libp2p node; [`MemoryDatastore`] is for tests; anyone can [write another
+//!   one](#write-your-own-datastore). [`migrate`] moves peers from one to another.
 //! - An [`Event`] says that something is different from before. [`PeerStore::subscribe`], [`PeerStore::watch`]
 //!   and the behaviour itself yield them.
 //!
@@ -105,6 +106,73 @@
 //! All of that runs on a thread of the store's own, so that no runtime is needed and a slow disk never slows the
 //! swarm; [`Config::with_executor`] hands it to an executor instead.
 //!
+//! # Write your own datastore
+//!
+//! A [`Datastore`] is three calls: read one key, read all keys with a prefix, and commit a batch. The trait says what
+//! they promise; the most important part is that the keys of one peer are written together or not at all, and that
+//! nothing is lost once `commit` has returned. `testing::conformance` (feature `testing`) checks every rule in one call:
+//!
+//! ```
+//! # #[cfg(feature = "testing")] {
+//! use std::{collections::BTreeMap, sync::Mutex};
+//!
+//! use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
+//! use libp2p_peerstore::{Batch, Datastore, DatastoreError, KeyValue, testing};
+//!
+//! /// A map behind a lock. Yours talks to a database instead.
+//! #[derive(Default)]
+//! struct Map(Mutex<BTreeMap<String, Vec<u8>>>);
+//!
+//! impl Map {
+//!     /// The first entry with this prefix, behind this key: a query holds one entry, never the whole result.
+//!     fn next(&self, prefix: &str, behind: Option<&str>) -> Option<KeyValue> {
+//!         let map = self.0.lock().expect("no panic under the lock");
+//!         let mut entries = map.range(prefix.to_owned()..).skip_while(|(key, _)| Some(key.as_str()) <= behind);
+//!         let (key, value) = entries.next().filter(|(key, _)| key.starts_with(prefix))?;
+//!         Some((key.clone(), value.clone()))
+//!     }
+//! }
+//!
+//! impl Datastore for Map {
+//!     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, DatastoreError>> {
+//!         async move { Ok(self.0.lock().expect("no panic under the lock").get(key).cloned()) }.boxed()
+//!     }
+//!
+//!     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
+//!         stream::unfold(None, move |last: Option<String>| async move {
+//!             let entry = self.next(prefix, last.as_deref())?;
+//!             let key = entry.0.clone();
+//!             Some((Ok(entry), Some(key)))
+//!         })
+//!         .boxed()
+//!     }
+//!
+//!     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
+//!         async move {
+//!             // One lock round all of it: nobody sees half of a batch, and nothing can stop in its midst.
+//!             let mut map = self.0.lock().expect("no panic under the lock");
+//!             for (key, value) in batch {
+//!                 match value {
+//!                     Some(value) => map.insert(key, value),
+//!                     None => map.remove(&key),
+//!                 };
+//!             }
+//!             Ok(())
+//!         }
+//!         .boxed()
+//!     }
+//! }
+//!
+//! # futures::executor::block_on(async {
+//! testing::conformance(|| async { Map::default() }).await;
+//! # });
+//! # }
+//! ```
+//!
+//! An engine that needs a runtime keeps a handle of it from its constructor. Errors are made with
+//! [`DatastoreError::failed`], with what was tried and where, and never with a password. How a store gets on with a
+//! datastore that fails, hangs or panics is tried with `testing::FaultyDatastore`.
+//!
 //! # Limits
 //!
 //! Whatever a remote peer says ends in a bounded place, and going over a bound is counted
@@ -117,9 +185,13 @@
 //! | `identify` | yes | learn from `libp2p-identify` |
 //! | `kad` | yes | learn from `libp2p-kad` |
 //! | `redb` | yes | [`RedbDatastore`] |
+//! | `fs` | no | `FsDatastore`, a folder in the layout of js-libp2p |
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
+//! | `redis` | no | [`RedisDatastore`]; needs tokio |
+//! | `redis-tls` | no | the same with `rediss://`, by rustls |
+//! | `testing` | no | `testing`: a conformance suite for datastores, and datastores that record, fail and hang |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -156,6 +228,8 @@ mod signed;
 mod state;
 mod store;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod view;
 
 pub use address::{AddressInfo, Source, Sources, Standing};
@@ -163,9 +237,19 @@ pub use behaviour::{Handler, PeerStoreBehaviour};
 pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, Tag, TagBook};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
+#[cfg(feature = "fs")]
+pub use datastore::FsDatastore;
+pub use datastore::{
+    Batch, DEFAULT_MIGRATION_BATCH, DEFAULT_MIGRATION_BATCH_BYTES, Datastore, DatastoreError,
+    KeyValue, MemoryDatastore, MigrationError, MigrationOptions, MigrationReport, migrate,
+};
+#[cfg(feature = "redis")]
+pub use datastore::{
+    DEFAULT_REDIS_MAX_VALUE_LEN, DEFAULT_REDIS_REPLICA_TIMEOUT, DEFAULT_REDIS_RETRY_FOR,
+    DEFAULT_REDIS_REWRITE_MEMORY, DEFAULT_REDIS_TIMEOUT, RedisConfig, RedisDatastore,
+};
 #[cfg(feature = "redb")]
-pub use datastore::RedbDatastore;
-pub use datastore::{Batch, Datastore, DatastoreError, KeyValue, MemoryDatastore};
+pub use datastore::{RedbDatastore, RedbStorage};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
 pub use filter::{AddressFilter, dialable_only, public_only};
@@ -184,6 +268,12 @@ pub const AGENT_VERSION: &str = "AgentVersion";
 pub const PROTOCOL_VERSION: &str = "ProtocolVersion";
 
 /// The code of the README is compiled with the documentation.
-#[cfg(all(doctest, feature = "identify", feature = "kad", feature = "redb"))]
+#[cfg(all(
+    doctest,
+    feature = "identify",
+    feature = "kad",
+    feature = "redb",
+    feature = "redis"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -100,6 +100,14 @@ impl Links {
         links.iter().all(|link| link.address != *old)
     }
 
+    /// Whether the peer is connected, whether only by its own doing, and from where: by one look.
+    pub(crate) fn standing(&self, peer: &PeerId) -> (bool, bool, Option<Site>) {
+        let links = self.of(peer);
+        let accepted = !links.is_empty() && links.iter().all(|link| !link.dialled);
+        let source = links.last().and_then(|link| link.site);
+        (!links.is_empty(), accepted, source)
+    }
+
     pub(crate) fn count(&self, peer: &PeerId) -> usize {
         self.peers.get(peer).map_or(0, Vec::len)
     }
@@ -125,12 +133,6 @@ impl Links {
     /// Whether a connection of the peer is at the address.
     pub(crate) fn is_open(&self, peer: &PeerId, address: &Multiaddr) -> bool {
         self.of(peer).iter().any(|link| link.address == *address)
-    }
-
-    /// Whether all connections of the peer are its own doing.
-    pub(crate) fn is_accepted(&self, peer: &PeerId) -> bool {
-        let links = self.of(peer);
-        !links.is_empty() && links.iter().all(|link| !link.dialled)
     }
 
     /// From where the latest connection of the peer comes, or whither it goes.

@@ -40,6 +40,9 @@ const FLOOR_SHARE: f64 = 0.5;
 const LASTING_SHARE: f64 = 0.5;
 const LASTING: f64 = 2.0 * 3_600.0;
 
+/// So much longer than [`Config::hearsay_lifetime`] hearsay is remembered for each second for which it was told.
+const LIFE_PER_TOLD: u32 = 8;
+
 /// A success closes this share of the gap between the confidence and 1.
 const SUCCESS: f64 = 0.8;
 
@@ -216,10 +219,15 @@ impl Model {
 /// The confidence in hearsay that was never dialled, when it was last heard of: the prior, and more the longer it
 /// has been told. Lies and stale records come and go; what is true is told for as long as it is true.
 fn told(prior: f64, history: &History, epoch: Epoch) -> f64 {
+    let told = told_for(history, epoch).as_secs_f64() / LASTING;
+    prior + (1.0 - prior) * LASTING_SHARE * told / (1.0 + told)
+}
+
+/// From when it was first heard of until it was last heard of.
+fn told_for(history: &History, epoch: Epoch) -> Duration {
     let first = epoch.time(history.first_heard).unwrap_or_default();
     let last = epoch.time(history.last_heard).unwrap_or_default();
-    let told = last.since(first).as_secs_f64() / LASTING;
-    prior + (1.0 - prior) * LASTING_SHARE * told / (1.0 + told)
+    last.since(first)
 }
 
 /// Whether a success says more than what is on disk: else each reconnect of a quiet node would be a write.
@@ -242,16 +250,39 @@ pub(crate) fn is_worth_saving(
         || time(after).since(time(before)) > stale
 }
 
-/// How long an address is remembered after it was last heard of, or its connection ended: the lifetime of its
-/// standing, halved by each failure in a row, down to a quarter: a peer that is away for some days is not to be
-/// forgotten because it was called meanwhile.
-pub(crate) fn lifetime(standing: Standing, failures: u8, config: &Config) -> Duration {
+/// How long an address is remembered after it was last heard of, or its connection ended.
+///
+/// What is first-hand or proven: the lifetime of its standing, halved by each failure in a row, down to a quarter: a
+/// peer that is away for some days is not to be forgotten because it was called meanwhile. Hearsay: longer the longer
+/// it has been told, and failures do not shorten it. They mostly mean that the peer is away, and nobody else will
+/// tell this node where the peer was.
+pub(crate) fn lifetime(
+    standing: Standing,
+    history: &History,
+    epoch: Epoch,
+    config: &Config,
+) -> Duration {
     let full = match standing {
         Standing::Proven => config.proven_lifetime(),
         Standing::SelfTold => config.self_told_lifetime(),
-        Standing::Hearsay | Standing::Inbound => config.hearsay_lifetime(),
+        Standing::Inbound => config.inbound_lifetime(),
+        Standing::Hearsay => {
+            let first = config.hearsay_lifetime();
+            let more = told_for(history, epoch).saturating_mul(LIFE_PER_TOLD);
+            let longest = config.max_hearsay_lifetime().max(first);
+            return first.saturating_add(more).min(longest);
+        }
     };
-    full / (1 << failures.min(2))
+    full / (1 << history.failures.min(2))
+}
+
+/// The lifetime of which a quarter is the grain of "last heard of". For hearsay it is an hour at most, however long it
+/// is remembered: by these times one tells what is true from what once was.
+pub(crate) fn refreshed_by(standing: Standing, lifetime: Duration) -> Duration {
+    match standing {
+        Standing::Hearsay => lifetime.min(Duration::from_secs(60 * 60)),
+        _ => lifetime,
+    }
 }
 
 /// How long an address is left alone after so many failures in a row. Nothing of it is stored: it follows from the
@@ -432,12 +463,42 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_halve_with_each_failure_down_to_a_quarter() {
+    fn lifetimes_of_what_is_first_hand_halve_with_each_failure_down_to_a_quarter() {
         let config = Config::default();
-        for standing in STANDING {
-            let full = lifetime(standing, 0, &config);
-            assert_eq!(lifetime(standing, 1, &config), full / 2);
-            assert_eq!(lifetime(standing, 255, &config), full / 4);
+        let (mut history, epoch) = heard(NOW);
+        for standing in [Standing::Inbound, Standing::SelfTold, Standing::Proven] {
+            history.failures = 0;
+            let full = lifetime(standing, &history, epoch, &config);
+            history.failures = 1;
+            assert_eq!(lifetime(standing, &history, epoch, &config), full / 2);
+            history.failures = 255;
+            assert_eq!(lifetime(standing, &history, epoch, &config), full / 4);
         }
+    }
+
+    #[test]
+    fn hearsay_lives_longer_the_longer_it_was_told_up_to_a_bound() {
+        let config = Config::default();
+        let lifetime = |told: u64, failures| {
+            let (mut history, epoch) = heard(NOW);
+            history.last_heard = epoch.step(Timestamp(NOW.0 + told));
+            history.failures = failures;
+            lifetime(Standing::Hearsay, &history, epoch, &config)
+        };
+        assert_eq!(lifetime(0, 0), config.hearsay_lifetime());
+        let one = lifetime(6_400, 0);
+        assert_eq!(
+            one,
+            config.hearsay_lifetime() + Duration::from_secs(8 * 6_400)
+        );
+        assert_eq!(lifetime(6_400, 9), one, "failures do not shorten it");
+        assert_eq!(lifetime(30 * 86_400, 0), config.max_hearsay_lifetime());
+        let short = Config::default().with_max_hearsay_lifetime(Duration::ZERO);
+        let (history, epoch) = heard(NOW);
+        assert_eq!(
+            super::lifetime(Standing::Hearsay, &history, epoch, &short),
+            short.hearsay_lifetime(),
+            "a bound below the first lifetime only switches the growth off"
+        );
     }
 }

@@ -88,8 +88,9 @@ impl PeerStore {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn in_memory(local_peer_id: PeerId, config: Config) -> Self {
+        let started = config.clock().started();
         let state = State::new(local_peer_id, Arc::new(config), false);
-        Self::new(Inner::new(state, LoadReport::default()))
+        Self::new(Inner::new(state, LoadReport::default(), started))
     }
 
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
@@ -278,9 +279,10 @@ impl PeerStore {
 
     // --- starting again ------------------------------------------------------------------------------------
 
-    /// Up to `n` remembered peers to dial first after a restart: at most one from each address group; first the last
-    /// outbound peers of the previous run, then a third that have been proven for more than a week, a third at random
-    /// among the proven ones, the rest by confidence, by chance in proportion to it.
+    /// Up to `n` remembered peers to dial first after a restart, in the order in which to dial them: at most one from
+    /// each address group. First the last two outbound peers of the previous run; then, of the proven ones, some by
+    /// confidence, a third that have been proven for more than a week, and a third at random; and if there are not enough, others.
+    /// "By confidence", and among those of long standing too, is the most confident of eight random ones each time.
     ///
     /// So chosen because an attacker with many reliable hosts would be first in a list that is sorted by
     /// reliability. Use your bootstrap nodes too when few of these answer. Costs a walk over all peers.

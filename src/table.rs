@@ -140,10 +140,6 @@ impl Table {
         self.index[shard(hash)].find(hash, is_it).copied()
     }
 
-    pub(crate) fn contains(&self, id: &PeerId) -> bool {
-        self.find(id).is_some()
-    }
-
     pub(crate) fn get(&self, id: &PeerId) -> Option<View<'_>> {
         self.view(self.find(id)?)
     }
@@ -271,9 +267,10 @@ impl Table {
         let Some(id) = packed.id() else {
             return Books::empty();
         };
-        let (source, before) = (links.source(&id), packed.source());
-        packed.set(Has::CONNECTED, links.count(&id) > 0);
-        packed.set(Has::ACCEPTED, links.is_accepted(&id));
+        let (connected, accepted, source) = links.standing(&id);
+        let before = packed.source();
+        packed.set(Has::CONNECTED, connected);
+        packed.set(Has::ACCEPTED, accepted);
         if source.is_none() || source == before {
             self.seat_again(slot);
             return Books::empty();

@@ -252,8 +252,8 @@ impl<'a> View<'a> {
     /// What the store hands to the swarm for a dial, best first, with `/p2p/<peer>`.
     ///
     /// Only the best tier that has an address outside its back-off: the first transport to answer ends the whole dial,
-    /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one whose
-    /// back-off ends first: somebody wants this dial.
+    /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one
+    /// that was left alone for longest: somebody wants this dial, and by dialling again comes to all of them.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
         let epoch = self.epoch();
         let mut ranked = self.ranked(rules);
@@ -274,9 +274,9 @@ impl<'a> View<'a> {
                 ranked.truncate(if enough { max.div_ceil(2) } else { max });
             }
             None => {
-                let soonest = ranked.iter().copied();
-                let soonest = soonest.min_by_key(|of| rules.back_off(&of.known, epoch));
-                ranked = soonest.into_iter().collect();
+                let left_alone = ranked.iter().copied();
+                let left_alone = left_alone.min_by_key(|of| of.known.history.failure);
+                ranked = left_alone.into_iter().collect();
             }
         }
         let offered = ranked.iter().filter_map(|of| of.known.multiaddr());

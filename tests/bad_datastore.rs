@@ -1,6 +1,7 @@
 //! A datastore that holds what it should not, or answers as it should not: what is sound is loaded, what is not
 //! is counted and left where it is, and nothing panics.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/datastore.rs"]
@@ -378,7 +379,8 @@ fn a_time_in_the_future_counts_as_now() {
     let store = hand.open(memory.clone());
     let info = store.addresses().infos(&peer).unwrap().remove(0);
     assert_eq!((info.first_heard, info.last_heard), (now, now));
-    assert_eq!(store.unsaved(), 0);
+    // It is written so with the next commit, lest it be new again at each start for ten years.
+    assert_eq!(store.unsaved(), 1);
     // It ages from now on, and is not held to be fresh for ten years.
     hand.advance(Duration::from_secs(16 * 60));
     store.learned(Source::Kademlia).add(peer, &[addr(1)]);

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "eclipse/restart.rs"]
+mod restart;
+
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
@@ -11,16 +14,14 @@ use std::{
     },
 };
 
-use futures::{StreamExt, executor::block_on};
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, multiaddr::Protocol, transport::PortUse};
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
-    Config, Datastore, ManualClock, MemoryDatastore, PeerStore, PeerStoreBehaviour, Refused,
-    Source, Standing, dialable_only, public_only,
+    Config, ManualClock, PeerStore, PeerStoreBehaviour, Refused, Source, Standing, dialable_only,
+    public_only,
 };
 use libp2p_swarm::{
-    ConnectionClosed, ConnectionId, FromSwarm, NetworkBehaviour, StreamProtocol,
-    behaviour::ConnectionEstablished,
+    ConnectionClosed, ConnectionId, FromSwarm, NetworkBehaviour, behaviour::ConnectionEstablished,
 };
 
 const CAPACITY: usize = 1_000;
@@ -42,14 +43,6 @@ impl Node {
     fn with(config: impl FnOnce(Config) -> Config) -> Self {
         let config = config(Config::default().with_clock(ManualClock::default()));
         Self::of(PeerStore::in_memory(PeerId::random(), config))
-    }
-
-    /// A node that goes on with what an earlier run left.
-    fn open(local: PeerId, memory: &MemoryDatastore) -> Self {
-        let config = Config::default().with_clock(ManualClock::default());
-        let config = config.with_max_peers(size(CAPACITY));
-        let store = PeerStore::open(local, memory.clone(), config);
-        Self::of(block_on(store).unwrap())
     }
 
     fn of(store: PeerStore) -> Self {
@@ -339,106 +332,6 @@ fn through_a_relay_the_relay_counts() {
     assert!((1..=CAPACITY / 32).contains(&held), "{held}");
 }
 
-/// How a peer comes, and what it then tells of itself.
-type Comes = dyn Fn(&mut Node, PeerId, u32) -> ConnectedPoint;
-
-#[test]
-fn after_a_restart_peers_are_in_the_share_of_where_they_came_from() {
-    let relay = PeerId::random();
-    let through = at("/ip4/9.9.9.9/tcp/1")
-        .with(Protocol::P2p(relay))
-        .with(Protocol::P2pCircuit);
-    let by_address = |node: &mut Node, peer: PeerId, n: u32| {
-        let endpoint = listener(&at(&format!(
-            "/ip4/70.1.{}.{}/tcp/1",
-            n / 250 % 250,
-            n % 250
-        )));
-        node.established(peer, &endpoint);
-        node.store
-            .learned(Source::Identify)
-            .replace(peer, &[spread(n, 15_000)]);
-        endpoint
-    };
-    let by_relay = move |node: &mut Node, peer: PeerId, n: u32| {
-        let endpoint = ConnectedPoint::Listener {
-            local_addr: through.clone(),
-            send_back_addr: Protocol::P2p(peer).into(),
-        };
-        node.established(peer, &endpoint);
-        node.store
-            .learned(Source::Identify)
-            .replace(peer, &[spread(n, 15_000)]);
-        endpoint
-    };
-    let without_address = |node: &mut Node, peer: PeerId, n: u32| {
-        let endpoint = listener(&at(&format!("/ip6/2a01:4f8:{n:x}::1/tcp/1")));
-        node.established(peer, &endpoint);
-        node.store
-            .learned(Source::Identify)
-            .protocols(peer, &[StreamProtocol::new("/x")]);
-        endpoint
-    };
-    let ways: [(&str, &Comes); 3] = [
-        ("address", &by_address),
-        ("relay", &by_relay),
-        ("no address", &without_address),
-    ];
-    for (way, comes) in ways {
-        let (local, memory) = (PeerId::random(), MemoryDatastore::default());
-        for run in 1..=3 {
-            let mut node = Node::open(local, &memory);
-            // More than there is room for, so that shares bind.
-            for n in 0..2_000 {
-                let peer = PeerId::random();
-                let endpoint = comes(&mut node, peer, n);
-                node.closed(peer, &endpoint);
-            }
-            let held = node.store.len();
-            assert!(
-                (1..=CAPACITY / 32).contains(&held),
-                "{way}, run {run}: {held}"
-            );
-            drop(node.behaviour);
-            block_on(node.store.shutdown()).unwrap();
-        }
-    }
-}
-
-#[test]
-fn a_peer_that_moved_is_in_its_new_share_after_a_restart_and_its_address_goes_nowhere() {
-    let (local, memory) = (PeerId::random(), MemoryDatastore::default());
-    let peer = PeerId::random();
-    let told = ip(60, 1);
-    for from in ["/ip4/70.1.200.201/tcp/5", "/ip4/80.1.202.203/tcp/5"] {
-        let mut node = Node::open(local, &memory);
-        node.identify(peer, &at(from), std::slice::from_ref(&told), false);
-        drop(node.behaviour);
-        block_on(node.store.shutdown()).unwrap();
-    }
-    let values: Vec<(String, Vec<u8>)> = block_on(async {
-        let mut values = Vec::new();
-        let mut entries = memory.query("/");
-        while let Some(entry) = entries.next().await {
-            values.push(entry.unwrap());
-        }
-        values
-    });
-    let [(key, value)] = &values[..] else {
-        panic!("{values:?}");
-    };
-    assert!(key.starts_with("/peers/addrs/"));
-    // Field 22: the /16 and its kind, and nothing of the rest.
-    let mut field = vec![];
-    prost::encoding::uint64::encode(22, &(1 << 56 | 80 << 9 | 1 << 1 | 1), &mut field);
-    assert!(value.windows(field.len()).any(|part| part == field));
-    assert!(
-        !value
-            .windows(2)
-            .any(|part| part == [202, 203] || part == [200, 201])
-    );
-}
-
 #[test]
 fn a_crowd_of_proven_peers_makes_room_for_other_groups_beyond_a_sixteenth() {
     let mut node = Node::new();
@@ -448,21 +341,37 @@ fn a_crowd_of_proven_peers_makes_room_for_other_groups_beyond_a_sixteenth() {
         node.prove(*peer, &address);
     }
     assert_eq!(node.store.len(), CAPACITY, "nobody else wants the room");
+    let share = CAPACITY / 16;
+    let held = |node: &Node| {
+        let crowd = crowd.iter();
+        crowd.filter(|peer| node.store.contains(peer)).count()
+    };
     for n in 0..5_000 {
+        let (peer, from) = (PeerId::random(), spread(n, 5_000));
+        // Hearsay displaces nobody who is proven, and neither do others of the crowd.
+        node.gossip(PeerId::random(), std::slice::from_ref(&from));
+        let before = held(&node);
         node.identify(
             PeerId::random(),
-            &spread(n, 5_000),
-            &[spread(n, 5_000)],
+            &at("/ip4/7.7.9.9/tcp/9"),
+            &[ip(7, 7)],
             false,
         );
-        node.gossip(PeerId::random(), &[spread(n, 5_000)]);
+        assert_eq!(held(&node), before);
+        // Whoever tells of itself from elsewhere finds room as long as the crowd has more than its share, and makes
+        // room for the next one like it until it is proven.
+        node.identify(peer, &from, std::slice::from_ref(&from), false);
+        assert_eq!(
+            node.store.contains(&peer),
+            before > share,
+            "{before} of the crowd"
+        );
+        if node.store.contains(&peer) {
+            node.prove(peer, &from);
+        }
     }
-    // At least one came in, and stayed to be replaced by others of its kind.
-    let held = crowd
-        .iter()
-        .filter(|peer| node.store.contains(peer))
-        .count();
-    assert!(held < CAPACITY && held > CAPACITY / 16, "{held}");
+    assert_eq!(held(&node), share);
+    assert_eq!(node.count(Standing::Proven), CAPACITY);
 }
 
 #[test]

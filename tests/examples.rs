@@ -496,6 +496,28 @@ async fn what_strangers_write_reaches_scripts_exactly_and_a_terminal_as_escapes(
     assert_eq!(lines.last().unwrap(), "saved 1 peers");
 }
 
+/// The loopback network has many hosts on Linux only.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_simulator_of_dials_and_real_swarms_agree() {
+    let mut command = example("dial_quality");
+    command.args(["--real", "--quick"]);
+    let (status, lines, errors) = Running::start(command).end();
+    assert!(status.success(), "{errors}{lines:#?}");
+    let dials = |what: &str| {
+        let rows = lines.iter().filter(|line| line.contains(what));
+        let last = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(' ').next());
+        last.map(|dials| dials.parse::<u32>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let (simulated, real) = (dials("| simulator |"), dials("| real swarms |"));
+    assert_eq!(simulated, real);
+    assert!(
+        real.len() == 2 && real.iter().all(|dials| *dials > 100),
+        "{real:?}"
+    );
+}
+
 #[test]
 fn a_line_of_json_is_ascii_and_parses_to_what_was_written() {
     let value = json!({ "text": format!("{HOSTILE}\"\u{7f}\u{0}"), "number": 7 });

@@ -1,6 +1,7 @@
 //! What js-libp2p 0.30 wrote loads whole, what this crate writes can be read there, and what neither of them
 //! knows stays as it is.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/datastore.rs"]
@@ -8,6 +9,9 @@ mod support;
 #[path = "support/wire.rs"]
 mod wire;
 
+#[cfg(feature = "fs")]
+#[path = "js_fixture/folder.rs"]
+mod folder;
 #[path = "js_fixture/foreign.rs"]
 mod foreign;
 

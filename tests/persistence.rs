@@ -3,6 +3,7 @@
 //! Most of it runs on an executor that the test drives by hand, so that "nothing is written" is a fact and not
 //! the hope that one has waited long enough.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/datastore.rs"]

@@ -1,5 +1,6 @@
 //! The datastore in one file: what is in it after a restart, who may open it, and what a bad file is told.
 
+#![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
 #[path = "support/datastore.rs"]

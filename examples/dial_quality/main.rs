@@ -8,12 +8,14 @@
 //! - `rules.rs`: the competitors
 //! - `measure.rs`: plays a trace to a rule, and counts
 //! - `table.rs`, `plot.rs`: the output
+//! - `real.rs`: a trace on real swarms, beside the simulator (`--real`)
 //! - `floods.rs`: invented peers by the million (`--floods`)
 
 mod floods;
 mod measure;
 mod plot;
 mod random;
+mod real;
 mod rules;
 mod table;
 mod trace;
@@ -58,12 +60,15 @@ struct Options {
     /// Two seeds of ten days, and the main setting only.
     #[arg(long)]
     quick: bool,
-    /// Training seeds instead of the reported ones, and where forecasts are wrong.
+    /// Training seeds instead of the reported ones; where forecasts are wrong, and which dials are lost.
     #[arg(long)]
     tune: bool,
     /// The floods instead of the dials.
     #[arg(long)]
     floods: bool,
+    /// A short trace on real swarms, beside the simulator; with `--quick` a few hours of it.
+    #[arg(long)]
+    real: bool,
     /// Where to write the plot.
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -74,13 +79,19 @@ const SMALL: NonZeroUsize = NonZeroUsize::new(1_000).expect("not zero");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = Options::parse();
+    if options.real {
+        return real::run(options.quick);
+    }
     if options.floods {
         floods::run();
         return Ok(());
     }
-    if options.quick || options.tune {
+    if options.quick {
         (options.seeds, options.side_seeds) = (options.seeds.min(2), 0);
         options.days = options.days.min(10);
+    }
+    if options.tune {
+        options.side_seeds = 0;
     }
     let began = Instant::now();
     let first = if options.tune { TRAINING + 500 } else { 1 };
@@ -94,7 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         private: false,
     };
 
-    let names = [Name::Ours, Name::Patient];
+    let names = [Name::Ours, Name::Hour];
     let training = play(
         main,
         &[TRAINING, TRAINING + 1],
@@ -105,7 +116,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let fitted = names.map(|name| (name, Fitted::from(&training[&name])));
 
     let few = [Name::Ours, Name::Upstream, Name::FiveLines];
-    let more = [Name::Ours, Name::Patient, Name::Upstream, Name::FiveLines];
+    let more = [Name::Ours, Name::Hour, Name::Upstream, Name::FiveLines];
     let mut runs = HashMap::new();
     for (dialling, names, title) in [
         (
@@ -129,6 +140,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if options.tune {
         table::print_bins(&runs[&Dialling::Sequential][&Name::Ours]);
+        for name in [Name::Ours, Name::Hour] {
+            table::print_lost(name, &runs[&Dialling::Sequential][&name]);
+        }
     }
     if !side.is_empty() {
         for (title, settings, capacity) in [
@@ -151,6 +165,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for (name, fitted) in &fitted {
         table::print_targets(*name, &runs, fitted);
+        table::print_outages(&runs[&Dialling::Sequential][name]);
     }
     if let Some(path) = &options.plot {
         std::fs::write(path, plot::svg(&runs[&Dialling::Sequential]))?;

@@ -2,14 +2,14 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, HashMap, HashSet},
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     io,
     num::NonZeroUsize,
     time::Duration,
 };
 
 use libp2p::{
-    Multiaddr,
+    Multiaddr, PeerId,
     core::{
         ConnectedPoint, Endpoint,
         transport::{PortUse, TransportError},
@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// An application that wants a peer dials it so often, while something is offered that it has not tried.
-const DIALS: usize = 3;
+pub const DIALS: usize = 3;
 /// The time from a failed dial to the next.
-const REDIAL: Secs = 30;
+pub const REDIAL: Secs = 30;
 /// How long the application uses a connection that it dialled, at most.
-const USED: Secs = 10 * MINUTE;
+pub const USED: Secs = 10 * MINUTE;
 /// Days before the first start that is measured.
 const WARM_UP: u64 = 3;
 /// Connections that a node wants after its start.
@@ -77,7 +77,37 @@ pub struct Figures {
     pub starts: [Vec<f64>; 3],
     /// Peers whose first address had been proven when an outage began, and how many have it first afterwards.
     pub kept: (u32, u32),
+    /// Failures that counted in outages, and attempts that failed in them.
+    pub in_outages: (u32, u32),
+    /// Why reachable dials did not succeed.
+    pub lost: BTreeMap<Lost, u32>,
 }
+
+/// Why a reachable dial did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// Whether the right address was held at the end, and whether it was offered.
+    pub why: Why,
+    /// Whether the peer itself had told it, or only others.
+    pub self_told: bool,
+    /// When the right address was last told: within an hour, 4 hours, a day, 3 days, or longer ago.
+    pub told: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Nothing of the peer was held.
+    Unknown,
+    /// Other addresses were held, not the right one.
+    OtherAddresses,
+    /// The right address was held, and none of the dials came to it.
+    NotOffered,
+    /// It was offered: an outage, or its time was over before the dial.
+    Offered,
+}
+
+/// The bounds of [`Lost::told`].
+pub const TOLD: [Secs; 4] = [HOUR, 4 * HOUR, DAY, 3 * DAY];
 
 impl Figures {
     pub fn coverage(&self) -> f64 {
@@ -135,10 +165,12 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         connections: BinaryHeap::new(),
         open: HashMap::new(),
         ids: 0,
-        told: BTreeSet::new(),
+        told: BTreeMap::new(),
         snapshot: DAY,
         proven: HashSet::new(),
         before_outage: None,
+        failures_before: HashMap::new(),
+        neighbour: PeerId::random(),
         figures: Figures::default(),
     };
     for (at, event) in &trace.events {
@@ -158,12 +190,15 @@ struct Node<'a> {
     connections: BinaryHeap<Reverse<(Secs, usize)>>,
     open: HashMap<usize, Connection>,
     ids: usize,
-    /// Who was said to be where in the trace.
-    told: BTreeSet<(Peer, usize)>,
+    /// Who was said to be where in the trace: last when, and whether ever by the peer itself.
+    told: BTreeMap<(Peer, usize), (Secs, bool)>,
     snapshot: Secs,
     /// Where this node has reached whom.
     proven: HashSet<(Peer, Multiaddr)>,
     before_outage: Option<Vec<(Peer, Multiaddr)>>,
+    failures_before: HashMap<(PeerId, Multiaddr), u32>,
+    /// A peer in the local network, which always answers.
+    neighbour: PeerId,
     figures: Figures,
 }
 
@@ -195,7 +230,7 @@ impl Node<'_> {
         self.outage();
         match event {
             Event::Heard { peer, place } => {
-                self.told.insert((peer, place));
+                self.told.entry((peer, place)).or_default().0 = self.now;
                 let id = self.trace.nodes[peer].id;
                 self.rule.heard(id, self.trace.address(place));
             }
@@ -208,10 +243,11 @@ impl Node<'_> {
                 };
                 self.connected(peer, endpoint, &[], until);
                 if let Some(place) = self.trace.place(peer, self.now) {
-                    self.told.insert((peer, place));
+                    self.told.insert((peer, place), (self.now, true));
                 }
             }
             Event::Dial { peer } => {
+                self.dials_neighbour();
                 self.pings();
                 self.application_dials(peer);
                 if self.now >= self.snapshot {
@@ -250,6 +286,25 @@ impl Node<'_> {
         }
     }
 
+    /// This node dials its neighbour in the local network, which answers in outages too.
+    fn dials_neighbour(&mut self) {
+        self.ids += 1;
+        let address = Multiaddr::from(std::net::Ipv4Addr::new(10, 0, 0, 2));
+        let endpoint = ConnectedPoint::Dialer {
+            address: full(&address.with(Protocol::Tcp(4001)), self.neighbour),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let connection = Connection {
+            peer: self.neighbour,
+            id: ConnectionId::new_unchecked(self.ids),
+            endpoint,
+        };
+        self.rule.established(&connection, &[]);
+        self.rule.alive(self.neighbour);
+        self.rule.closed(&connection);
+    }
+
     fn connected(
         &mut self,
         peer: Peer,
@@ -281,7 +336,8 @@ impl Node<'_> {
             .trace
             .place(peer, began)
             .filter(|_| self.trace.nodes[peer].dialable);
-        let reachable = place.is_some_and(|place| self.told.contains(&(peer, place)));
+        let told = place.and_then(|place| self.told.get(&(peer, place)).copied());
+        let reachable = told.is_some();
         let choice = self.told.range((peer, 0)..(peer + 1, 0)).nth(1).is_some();
         let (mut tried, mut attempts, mut first) = (HashSet::new(), 0, None);
         let mut success = false;
@@ -299,6 +355,9 @@ impl Node<'_> {
             let forecasts = self.rule.forecasts(Some(id));
             let dialled = self.swarm_dials(peer, offers);
             rounds += 1;
+            if self.trace.is_outage(self.now) {
+                self.figures.in_outages.1 += dialled.attempts;
+            }
             attempts += dialled.attempts;
             success = dialled.success;
             first = first.or(dialled.outcomes.first().map(|(_, success)| *success));
@@ -321,6 +380,26 @@ impl Node<'_> {
         }
         if self.trace.is_outage(began) {
             return;
+        }
+        if let (Some(place), Some((at, self_told)), false) = (place, told, success) {
+            let held = self.rule.forecasts(Some(id));
+            let address = self.trace.address(place);
+            let why = if tried.contains(address) {
+                Why::Offered
+            } else if held.iter().any(|held| held.address == *address) {
+                Why::NotOffered
+            } else if held.is_empty() {
+                Why::Unknown
+            } else {
+                Why::OtherAddresses
+            };
+            let told = TOLD.partition_point(|bound| at + bound < began);
+            let lost = Lost {
+                why,
+                self_told,
+                told,
+            };
+            *self.figures.lost.entry(lost).or_default() += 1;
         }
         let figures = &mut self.figures;
         figures.attempts += attempts;
@@ -435,6 +514,9 @@ impl Node<'_> {
             .map(|(peer, node)| (node.id, peer))
             .collect();
         for forecast in self.rule.forecasts(None) {
+            if forecast.peer == self.neighbour {
+                continue;
+            }
             let answer = self.trace.answer(&forecast.address, self.now);
             let success = numbers
                 .get(&forecast.peer)
@@ -456,6 +538,9 @@ impl Node<'_> {
         }
         let (mut dials, mut connected) = (0, 0);
         for (id, offers) in self.rule.at_start(pause) {
+            if id == self.neighbour {
+                continue;
+            }
             dials += 1;
             let bytes = id
                 .to_bytes()
@@ -487,6 +572,7 @@ impl Node<'_> {
                 }
                 first.retain(|first| self.proven.contains(first));
                 self.before_outage = Some(first);
+                self.failures_before = self.rule.failures().unwrap_or_default();
             }
             (Some(before), false) => {
                 for (peer, address) in before {
@@ -496,6 +582,11 @@ impl Node<'_> {
                     self.figures.kept.1 += 1;
                 }
                 self.before_outage = None;
+                for (address, failures) in self.rule.failures().unwrap_or_default() {
+                    let before = self.failures_before.get(&address).copied();
+                    self.figures.in_outages.0 +=
+                        failures.saturating_sub(before.unwrap_or_default());
+                }
             }
             _ => {}
         }

@@ -28,7 +28,7 @@ pub fn svg(runs: &Runs) -> String {
 fn color(name: Name) -> &'static str {
     match name {
         Name::Ours => "#0b6e4f",
-        Name::Patient => "#6bbf59",
+        Name::Hour => "#6bbf59",
         Name::Upstream => "#c1121f",
         Name::Go => "#1d70a2",
         Name::Random => "#888888",

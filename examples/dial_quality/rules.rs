@@ -73,6 +73,10 @@ pub trait Rule {
     fn forecasts(&mut self, _peer: Option<PeerId>) -> Vec<Forecast> {
         Vec::new()
     }
+    /// Failures in a row that count against each address.
+    fn failures(&mut self) -> Option<HashMap<(PeerId, Multiaddr), u32>> {
+        None
+    }
     /// The node stops and starts again.
     fn restart(&mut self) {}
     /// Which peers to dial first when the node starts again after a pause, with what to dial each at.
@@ -83,8 +87,8 @@ pub trait Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Name {
     Ours,
-    /// This store, with hearsay kept for four hours instead of an hour.
-    Patient,
+    /// This store, with all hearsay kept for an hour.
+    Hour,
     Upstream,
     Go,
     Random,
@@ -94,7 +98,7 @@ pub enum Name {
 impl Name {
     pub const ALL: [Name; 6] = [
         Name::Ours,
-        Name::Patient,
+        Name::Hour,
         Name::Upstream,
         Name::Go,
         Name::Random,
@@ -104,7 +108,7 @@ impl Name {
     pub fn text(self) -> &'static str {
         match self {
             Name::Ours => "this store",
-            Name::Patient => "this store, hearsay 4 h",
+            Name::Hour => "this store, hearsay 1 h",
             Name::Upstream => "libp2p-peer-store",
             Name::Go => "go-libp2p TTLs",
             Name::Random => "random order",
@@ -115,11 +119,11 @@ impl Name {
     pub fn rule(self, capacity: NonZeroUsize, seed: u64) -> Box<dyn Rule> {
         match self {
             Name::Ours => Box::new(Ours::new(Config::default().with_max_peers(capacity))),
-            Name::Patient => {
+            Name::Hour => {
                 let config = Config::default().with_max_peers(capacity);
-                Box::new(Ours::new(
-                    config.with_hearsay_lifetime(Duration::from_secs(4 * HOUR)),
-                ))
+                let hour = Duration::from_secs(HOUR);
+                let config = config.with_hearsay_lifetime(hour);
+                Box::new(Ours::new(config.with_max_hearsay_lifetime(hour)))
             }
             Name::Upstream => Box::new(Theirs::new(capacity)),
             plain => Box::new(Plain::new(plain, capacity, seed)),
@@ -229,6 +233,15 @@ impl Rule for Ours {
             })
         };
         peers.into_iter().flat_map(forecast).collect()
+    }
+
+    fn failures(&mut self) -> Option<HashMap<(PeerId, Multiaddr), u32>> {
+        let peers = self.store().peers().into_iter();
+        let counted = peers.flat_map(|peer| {
+            let infos = peer.addresses.into_iter();
+            infos.map(move |info| ((peer.id, info.address), info.failures))
+        });
+        Some(counted.collect())
     }
 
     fn restart(&mut self) {

@@ -1,11 +1,11 @@
 //! What the runs say, in words and figures.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use libp2p_peerstore::Standing;
 
 use crate::{
-    measure::{Dialling, Figures, Scored, median},
+    measure::{Dialling, Figures, Lost, Scored, TOLD, median},
     rules::Name,
 };
 
@@ -326,5 +326,41 @@ pub fn print_bins(runs: &[Figures]) {
                 .collect();
             println!("  {standing:?} {what}: {}", bins.join("  "));
         }
+    }
+}
+
+/// How many failures counted in outages, in all runs of a rule.
+pub fn print_outages(runs: &[Figures]) {
+    let counted: u32 = runs.iter().map(|run| run.in_outages.0).sum();
+    let failed: u32 = runs.iter().map(|run| run.in_outages.1).sum();
+    println!(
+        "  Of {failed} attempts that failed in outages, with a LAN peer that answered, {counted} counted"
+    );
+}
+
+/// Why reachable dials were lost, in all runs of a rule, and the share of the reachable dials.
+pub fn print_lost(name: Name, runs: &[Figures]) {
+    let reachable: u32 = runs.iter().map(|run| run.reachable).sum();
+    let mut all: BTreeMap<Lost, u32> = BTreeMap::new();
+    for (lost, count) in runs.iter().flat_map(|run| &run.lost) {
+        *all.entry(*lost).or_default() += count;
+    }
+    println!("\nReachable dials lost, {}, of {reachable}", name.text());
+    println!("  last told: within           1 h      4 h      1 d      3 d   longer");
+    let mut rows: Vec<_> = all.keys().map(|lost| (lost.why, lost.self_told)).collect();
+    rows.dedup();
+    for (why, self_told) in rows {
+        let counts: Vec<String> = (0..=TOLD.len())
+            .map(|told| {
+                let lost = Lost {
+                    why,
+                    self_told,
+                    told,
+                };
+                format!("{:8}", all.get(&lost).copied().unwrap_or_default())
+            })
+            .collect();
+        let by = if self_told { "itself" } else { "others" };
+        println!("  {:16} {by:6} {}", format!("{why:?}"), counts.join(" "));
     }
 }

@@ -4,13 +4,26 @@ use std::{error::Error as StdError, sync::Arc};
 
 use futures::{future::BoxFuture, stream::BoxStream};
 
+#[cfg(feature = "fs")]
+mod fs;
 mod memory;
+mod migrate;
 #[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
+mod redis;
 
+#[cfg(feature = "fs")]
+pub use fs::FsDatastore;
 pub use memory::MemoryDatastore;
+pub use migrate::{
+    DEFAULT_MIGRATION_BATCH, DEFAULT_MIGRATION_BATCH_BYTES, MigrationError, MigrationOptions,
+    MigrationReport, migrate,
+};
 #[cfg(feature = "redb")]
-pub use redb::RedbDatastore;
+pub use redb::{RedbDatastore, RedbStorage};
+#[cfg(feature = "redis")]
+pub use redis::*;
 
 /// A key and its value.
 pub type KeyValue = (String, Vec<u8>);
@@ -19,8 +32,9 @@ pub type KeyValue = (String, Vec<u8>);
 ///
 /// # What the store expects
 ///
-/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. **Values**
-///   are bytes and may be empty: an empty value is not an absent one.
+/// - **Keys** are non-empty strings that begin with `/`; a metadata key may contain any character. They are shorter than
+///   512 bytes as long as [`Config::max_metadata_key_len`](crate::Config::max_metadata_key_len) is the default.
+///   **Values** are bytes and may be empty: an empty value is not an absent one.
 /// - **Commit is the unit of durability.** When it returns `Ok`, the batch survives a crash of the process and
 ///   of the machine. A batch has at most one operation per key; all keys of one peer are in one batch, and the
 ///   datastore applies the part of one peer (the `<b32>` in the keys) whole or not at all. Across peers it may
@@ -37,6 +51,10 @@ pub type KeyValue = (String, Vec<u8>);
 ///   [`PeerStore::flush`](crate::PeerStore::flush) there does.
 /// - **Cancellation.** Dropping a future half-way may leave a commit applied or not, never half a peer.
 /// - **A panic** in a commit is caught and reported as a failed commit.
+/// - **What is gone.** A commit that finds that earlier ones are no longer there (a file was replaced, a server
+///   emptied) fails with [`DatastoreError::Lost`], once: the next batches hold every peer whole.
+///
+/// With the feature `testing`, `testing::conformance` checks all of this in one call.
 ///
 /// ```
 /// use futures::{future::BoxFuture, stream::BoxStream};
@@ -253,6 +271,15 @@ pub enum DatastoreError {
     Closed {
         /// What was tried.
         operation: &'static str,
+        /// The path or address.
+        location: String,
+    },
+    /// What was committed before is no longer there: the file was deleted or replaced, the server emptied. The store
+    /// then writes everything that it holds, with the next attempt.
+    #[error(
+        "`{location}` was deleted or replaced while it was in use; everything that is in memory is written there again"
+    )]
+    Lost {
         /// The path or address.
         location: String,
     },

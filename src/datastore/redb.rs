@@ -1,27 +1,33 @@
 //! The embedded default: one file, crash-safe, pure Rust.
 
+mod medium;
+
 use std::{
-    fs::OpenOptions,
+    hash::{BuildHasher, RandomState},
     io,
     ops::Bound,
-    path::{Path, PathBuf},
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use parking_lot::Mutex;
-use redb::{
-    Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError,
-    backends::FileBackend,
-};
+use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
+#[doc(hidden)]
+pub use self::medium::RedbStorage;
+use self::medium::{Medium, Trace, message};
 use super::{Batch, Datastore, DatastoreError, KeyValue};
 
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("libp2p-peerstore");
 
-/// Bytes of the file that redb may keep in memory: 16 MiB. The store reads everything once, at start, and
-/// writes afterwards; redb's own default (1 GiB) is for databases that are read all the time.
-const CACHE: usize = 16 * 1024 * 1024;
+/// One row: a random number, new with each commit. A file that is opened again and does not hold the last one is not
+/// the one that was in use, or an older state of it.
+const STAMP: TableDefinition<(), u64> = TableDefinition::new("libp2p-peerstore-stamp");
 
 /// How many entries a query copies at a time.
 const PAGE: usize = 256;
@@ -29,26 +35,66 @@ const PAGE: usize = 256;
 /// A [`Datastore`] in one file, by the embedded database [redb](https://docs.rs/redb).
 ///
 /// The file is created if it is not there, readable by its owner only (its folder is not created). One process
-/// at a time can hold it. A commit is one transaction over all its peers, synced before it returns. After an
-/// I/O error the file is opened anew for the next call, so that a disk that recovers is used again.
+/// at a time can hold it. A commit is one transaction over all its peers, synced before it returns. After a failure
+/// the file is opened anew for the next call, so that a disk that recovers is used again. A panic of redb is caught,
+/// unless the program aborts on panics, and is a failure like any other.
+///
+/// After a failed sync the system may show what it has never written, so that everything is copied to a new file, which
+/// then takes the place of the old one. (`<name>.unfinished-<number>` beside the file is what a crash left of that, or
+/// of the first start.)
+///
+/// A file that is deleted, replaced or overwritten while it is in use is noticed by the next commit, which fails with
+/// [`DatastoreError::Lost`]; the store then writes everything that it holds. (Elsewhere than on Unix it is noticed
+/// when the file is gone, or opened anew.) What stands in a file that was put in its place about other peers is left
+/// there.
+///
+/// Clones are the same datastore, and [`Datastore::close`] closes it for all of them.
 ///
 /// What is deleted is no longer readable through the store, but its bytes can stay in free pages of the file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RedbDatastore {
     shared: Arc<Shared>,
+    /// The losses that this handle has told of.
+    told: AtomicU64,
+}
+
+impl Clone for RedbDatastore {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            told: AtomicU64::new(self.told.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    medium: Medium,
     state: Mutex<State>,
+    /// Held by a commit, so that stamps are known in the order in which they are written.
+    committing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    handle: Handle,
+    /// The file as this process left it.
+    trace: Option<Trace>,
+    /// The stamp in the file.
+    stamp: u64,
+    /// The stamp of a commit that may have been applied.
+    doubtful: Option<u64>,
+    /// How often what was committed turned out to be gone.
+    losses: u64,
+    /// A commit failed in a way that may mean that the system has dropped what it was to write, and forgotten about it.
+    in_doubt: bool,
 }
 
 /// `Database` is shared so that a long query does not hold the lock.
 #[derive(Debug)]
-enum State {
+enum Handle {
     Open(Arc<Database>),
-    /// An I/O error made redb refuse to go on with this handle.
+    /// After a failure redb refuses to go on with this handle, or it is not wise to.
     Broken,
     Closed,
 }
@@ -63,54 +109,183 @@ impl RedbDatastore {
     /// [`DatastoreError::Locked`] when another process or store holds the file, [`DatastoreError::Open`] when
     /// its folder does not exist, it may not be read and written, it is damaged, or it is not a redb file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DatastoreError> {
-        let path = path.as_ref().to_path_buf();
-        let database = open(&path)?;
+        Self::open_medium(Medium::File(path.as_ref().to_path_buf()))
+    }
+
+    /// Opens a database on storage other than a file, for tests that break it.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbDatastore::open`].
+    #[doc(hidden)]
+    pub fn open_storage(
+        location: impl Into<String>,
+        storage: impl RedbStorage,
+    ) -> Result<Self, DatastoreError> {
+        Self::open_medium(Medium::other(location.into(), storage))
+    }
+
+    fn open_medium(medium: Medium) -> Result<Self, DatastoreError> {
+        let database = medium.open(None)?;
+        let stamp = guarded(&medium, "open", || stamp_of(&database))?;
+        let state = State {
+            handle: Handle::Open(Arc::new(database)),
+            trace: medium.trace().ok().flatten(),
+            stamp,
+            doubtful: None,
+            losses: 0,
+            in_doubt: false,
+        };
         Ok(Self {
             shared: Arc::new(Shared {
-                path,
-                state: Mutex::new(State::Open(Arc::new(database))),
+                medium,
+                state: Mutex::new(state),
+                committing: Mutex::new(()),
             }),
+            told: AtomicU64::new(0),
         })
+    }
+
+    /// Fails once, through each handle, after what was committed turned out to be gone.
+    fn tell_of_losses(&self) -> Result<(), DatastoreError> {
+        let losses = self.shared.state.lock().losses;
+        if self.told.swap(losses, Ordering::Relaxed) == losses {
+            Ok(())
+        } else {
+            Err(self.shared.lost())
+        }
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), DatastoreError> {
+        let shared = &*self.shared;
+        let _committing = shared.committing.lock();
+        shared.look_at_the_file();
+        shared.database("commit")?;
+        self.tell_of_losses()?;
+        let stamp = new_stamp();
+        shared.state.lock().doubtful = Some(stamp);
+        shared.run("commit", |database| {
+            let written = write(database, batch, stamp);
+            shared.state.lock().in_doubt |= written.as_ref().is_err_and(may_drop_writes);
+            written
+        })?;
+        if shared.committed(stamp) {
+            return Ok(());
+        }
+        // It went into a file that no path leads to any longer.
+        shared.give_up();
+        shared.database("commit")?;
+        self.tell_of_losses()
     }
 }
 
 impl Shared {
-    fn location(&self) -> String {
-        self.path.display().to_string()
+    fn lost(&self) -> DatastoreError {
+        DatastoreError::Lost {
+            location: self.medium.location(),
+        }
     }
 
     fn database(&self, operation: &'static str) -> Result<Arc<Database>, DatastoreError> {
         let mut state = self.state.lock();
-        match &*state {
-            State::Open(database) => Ok(database.clone()),
-            State::Closed => Err(DatastoreError::Closed {
+        match &state.handle {
+            Handle::Open(database) => Ok(database.clone()),
+            Handle::Closed => Err(DatastoreError::Closed {
                 operation,
-                location: self.location(),
+                location: self.medium.location(),
             }),
-            State::Broken => {
-                let database = Arc::new(open(&self.path)?);
-                *state = State::Open(database.clone());
+            Handle::Broken => {
+                // What was deleted meanwhile needs no copy.
+                if state.in_doubt && self.medium.trace().is_ok() {
+                    self.medium.move_to_new_ground()?;
+                }
+                state.in_doubt = false;
+                let database = Arc::new(self.medium.open(state.trace)?);
+                let stamp = guarded(&self.medium, "open", || stamp_of(&database))?;
+                if stamp != state.stamp && Some(stamp) != state.doubtful {
+                    state.losses += 1;
+                }
+                (state.stamp, state.doubtful) = (stamp, None);
+                state.trace = self.medium.trace().ok().flatten();
+                state.handle = Handle::Open(database.clone());
                 Ok(database)
             }
         }
     }
 
-    /// Runs one operation; after an I/O error the next one opens the file anew.
+    /// Lets go of the file if the path leads to another one, or if somebody else has written to it.
+    fn look_at_the_file(&self) {
+        let left = match &*self.state.lock() {
+            State {
+                handle: Handle::Open(_),
+                trace,
+                ..
+            } => *trace,
+            // What is opened anew is looked at then.
+            _ => return,
+        };
+        let now = self.medium.trace();
+        if now.as_ref().is_ok_and(|now| *now == left) {
+            return;
+        }
+        if let (Some(left), Ok(Some(now))) = (left, now)
+            && left.is_same_file(&now)
+            && let Err(error) = self.medium.move_to_new_ground()
+        {
+            // Closing writes to the file. What was written there instead is to survive that, if it is a database.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "could not copy the file"
+            );
+        }
+        self.give_up();
+    }
+
+    /// Notes a commit that is in the file; whether the path still leads to it.
+    fn committed(&self, stamp: u64) -> bool {
+        let now = self.medium.trace();
+        let mut state = self.state.lock();
+        (state.stamp, state.doubtful) = (stamp, None);
+        let before = std::mem::replace(&mut state.trace, now.as_ref().ok().copied().flatten());
+        match (before, now) {
+            (_, Err(_)) => {
+                // Where it was is still of interest: a new file is made there only.
+                state.trace = before;
+                false
+            }
+            (Some(before), Ok(Some(now))) => before.is_same_file(&now),
+            _ => true,
+        }
+    }
+
+    /// Lets go of the file, which the next call opens anew.
+    fn give_up(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.handle, Handle::Open(_)) {
+            return;
+        }
+        let handle = std::mem::replace(&mut state.handle, Handle::Broken);
+        drop(state);
+        // Closing writes to the file, and may find it damaged.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(handle)));
+        if let Err(panic) = dropped {
+            let location = self.medium.location();
+            tracing::warn!(location, "could not close: {}", message(&*panic));
+        }
+    }
+
+    /// Runs one operation; after a failure the next one opens the file anew.
     fn run<R>(
         &self,
         operation: &'static str,
         act: impl FnOnce(&Database) -> Result<R, redb::Error>,
     ) -> Result<R, DatastoreError> {
         let database = self.database(operation)?;
-        act(&database).map_err(|error| {
-            if matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo) {
-                let mut state = self.state.lock();
-                if matches!(&*state, State::Open(_)) {
-                    *state = State::Broken;
-                }
-            }
-            DatastoreError::failed(operation, self.location(), error)
-        })
+        let result = guarded(&self.medium, operation, || act(&database));
+        if result.is_err() {
+            self.give_up();
+        }
+        result
     }
 
     /// Up to a page of entries that begin with `prefix`, from `start` on.
@@ -133,6 +308,73 @@ impl Shared {
             Ok(page)
         })
     }
+}
+
+/// Runs something in redb, and makes an error of its panic.
+fn guarded<R>(
+    medium: &Medium,
+    operation: &'static str,
+    act: impl FnOnce() -> Result<R, redb::Error>,
+) -> Result<R, DatastoreError> {
+    let failed = |source| DatastoreError::failed(operation, medium.location(), source);
+    match catch_unwind(AssertUnwindSafe(act)) {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => Err(failed(Box::<dyn std::error::Error + Send + Sync>::from(
+            error,
+        ))),
+        Err(panic) => Err(failed(message(&*panic).into())),
+    }
+}
+
+/// The stamp in the file; a file without one gets one.
+fn stamp_of(database: &Database) -> Result<u64, redb::Error> {
+    match database.begin_read()?.open_table(STAMP) {
+        Ok(table) => {
+            if let Some(stamp) = table.get(())? {
+                return Ok(stamp.value());
+            }
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stamp = new_stamp();
+    let transaction = database.begin_write()?;
+    transaction.open_table(STAMP)?.insert((), stamp)?;
+    transaction.commit()?;
+    Ok(stamp)
+}
+
+fn write(database: &Database, batch: &Batch, stamp: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (key, value) in batch.iter() {
+            match value {
+                Some(value) => table.insert(key, value)?,
+                None => table.remove(key)?,
+            };
+        }
+        transaction.open_table(STAMP)?.insert((), stamp)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Whether a failed commit may have left pages that can be read, but will never be on the disk: Linux takes what it
+/// could not write for written. Whoever goes on with such a file loses all of it at the next power cut, so that what
+/// can be read is copied to a new file first. A full disk says so before it takes anything.
+fn may_drop_writes(error: &redb::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error {
+        redb::Error::Io(error) => !matches!(error.kind(), StorageFull | QuotaExceeded),
+        redb::Error::PreviousIo => true,
+        _ => false,
+    }
+}
+
+fn new_stamp() -> u64 {
+    // Each has keys of its own.
+    RandomState::new().hash_one(())
 }
 
 impl Datastore for RedbDatastore {
@@ -163,6 +405,8 @@ impl Datastore for RedbDatastore {
                 At::After(key) => self.shared.page(prefix, Bound::Excluded(key)),
                 At::End => return None,
             };
+            // Half of one file and half of another are not an answer.
+            let page = page.and_then(|page| self.tell_of_losses().map(|()| page));
             match page {
                 Ok(page) => {
                     let next = At::After(page.last()?.0.clone());
@@ -179,85 +423,18 @@ impl Datastore for RedbDatastore {
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        async move {
-            self.shared.run("commit", |database| {
-                let transaction = database.begin_write()?;
-                {
-                    let mut table = transaction.open_table(TABLE)?;
-                    for (key, value) in batch.iter() {
-                        match value {
-                            Some(value) => table.insert(key, value)?,
-                            None => table.remove(key)?,
-                        };
-                    }
-                }
-                transaction.commit()?;
-                Ok(())
-            })
-        }
-        .boxed()
+        async move { self.apply(&batch) }.boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
         async move {
             // Dropping the last reference closes the file and releases its lock.
-            *self.shared.state.lock() = State::Closed;
-            Ok(())
+            let closing = std::mem::replace(&mut self.shared.state.lock().handle, Handle::Closed);
+            guarded(&self.shared.medium, "close", || {
+                drop(closing);
+                Ok(())
+            })
         }
         .boxed()
     }
-}
-
-fn open(path: &Path) -> Result<Database, DatastoreError> {
-    let location = || path.display().to_string();
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(|error| DatastoreError::Open {
-        location: location(),
-        hint: match error.kind() {
-            io::ErrorKind::NotFound => "its folder does not exist; create it first",
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "it cannot be read and written; check who owns it, and whether the disk is read-only"
-            }
-            io::ErrorKind::IsADirectory => "it is a folder; name a file in it",
-            _ => "the file cannot be opened or created",
-        },
-        source: error.into(),
-    })?;
-    FileBackend::new(file)
-        .and_then(|backend| {
-            Database::builder()
-                .set_cache_size(CACHE)
-                // Without it redb trusts the file, and panics later where it is damaged. It reads the file once
-                // more, as the store does at start anyway.
-                .set_check_integrity_on_open(true)
-                .create_with_backend(backend)
-        })
-        .map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-                DatastoreError::Locked {
-                    location: location(),
-                }
-            }
-            error => DatastoreError::Open {
-                location: location(),
-                hint: match &error {
-                    DatabaseError::UpgradeRequired(_) => {
-                        "an older version of redb wrote it; convert it with that version, or start with a new file"
-                    }
-                    DatabaseError::Storage(StorageError::Corrupted(_)) => {
-                        "it is damaged, or not a peer store; move it away to start with a new file"
-                    }
-                    DatabaseError::Storage(StorageError::Io(error))
-                        if error.kind() == io::ErrorKind::InvalidData =>
-                    {
-                        "it is not a redb file; choose another path"
-                    }
-                    _ => "the file cannot be used",
-                },
-                source: error.into(),
-            },
-        })
 }

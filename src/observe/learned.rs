@@ -14,7 +14,7 @@ use crate::{
     record::{Delta, Record, Rules},
     refusal::Refused,
     signed::{AcceptedRecord, RecordError},
-    state::{By, Changed, Written},
+    state::{By, Changed},
     store::PeerStore,
 };
 
@@ -78,15 +78,7 @@ impl<'a> Learned<'a> {
         let (admitted, filtered) = self.filtered(&peer, addresses);
         let inner = self.store.inner();
         inner.write(peer, |state, now| {
-            if filtered == 0
-                && let Some(refused) = state.repeats_addresses(&peer, &admitted, sources, now)
-            {
-                return Written::refused_only(Refused::OutOfScope, refused);
-            }
-            state.edit(peer, By::Swarm, cause, now, |record, rules, delta| {
-                delta.refused.add(Refused::Filtered, filtered);
-                record.add_addresses(&admitted, sources, rules, delta);
-            })
+            state.hear_addresses(peer, &admitted, filtered, (sources, cause), now)
         })
     }
 

@@ -12,10 +12,12 @@ use prost::{
     encoding::{DecodeContext, decode_key, skip_field},
 };
 
+use super::limits::{MAX_UNKNOWN_LEN, MAX_VALUE_LEN, max_addresses_value, max_protocols_value};
 use crate::{
     address::{Address, Entry, Sources, is_multiaddr, protocols},
     clock::Timestamp,
     compact::Known,
+    config::Config,
     group::{Group, Site},
     history::{Epoch, Flags, History},
     quality::{Learnt, Model},
@@ -23,9 +25,6 @@ use crate::{
     signed::{RecordFormat, SignedRecord},
     view::View,
 };
-
-/// Larger values are not decoded: at its limits a peer's largest value takes some tens of kilobytes.
-pub(crate) const MAX_VALUE_LEN: usize = 1024 * 1024;
 
 /// The layout that this version writes into the `format` fields.
 const FORMAT: u32 = 1;
@@ -362,7 +361,11 @@ pub(crate) struct StoredAddresses {
     pub(crate) source: Option<Site>,
     pub(crate) model: Option<Model>,
     pub(crate) unknown: Vec<u8>,
+    /// Whether there were more unknown fields than are kept.
+    pub(crate) unknown_dropped: bool,
     pub(crate) changed_at: Timestamp,
+    /// Whether something in it is said to have happened in the future.
+    pub(crate) from_the_future: bool,
 }
 
 /// A peer's protocols as a datastore holds them; the names are not checked yet.
@@ -371,14 +374,16 @@ pub(crate) struct StoredProtocols {
     pub(crate) names: Vec<String>,
     pub(crate) source: Option<Site>,
     pub(crate) unknown: Vec<u8>,
+    /// Whether there were more unknown fields than are kept.
+    pub(crate) unknown_dropped: bool,
     pub(crate) changed_at: Timestamp,
 }
 
 /// Why a value was not understood.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Undecodable {
-    #[error("it is larger than {MAX_VALUE_LEN} bytes")]
-    TooLarge,
+    #[error("it has {len} bytes, {most} are the most")]
+    TooLarge { len: usize, most: usize },
     #[error("it is not the protobuf message that belongs there")]
     Message(#[from] DecodeError),
     #[error("it is not a public key")]
@@ -390,9 +395,10 @@ pub(crate) enum Undecodable {
 /// Decodes the value of a peer's addresses. A time that lies in the future counts as `now`.
 pub(crate) fn decode_addresses(
     bytes: &[u8],
+    config: &Config,
     now: Timestamp,
 ) -> Result<StoredAddresses, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, max_addresses_value(config))?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
     let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22, 23])?;
@@ -407,10 +413,15 @@ pub(crate) fn decode_addresses(
         (ADDRESSES_FIELD, value.addresses),
         (NEWER_ADDRESSES_FIELD, value.newer_addresses),
     ];
+    // A clock that was ahead was so for all that it said.
+    let written = value.format.map_or(0, |format| format.changed_at);
+    let ahead = written.saturating_sub(now.0);
+    stored.from_the_future = ahead > 0;
     for (field, messages) in fields {
         for message in messages {
             match decode_address(&message, epoch, now) {
-                Some((entry, unknown)) => {
+                Some((entry, unknown, latest)) => {
+                    stored.from_the_future |= latest > now;
                     if !unknown.is_empty() {
                         let address = entry.address.clone();
                         stored.in_addresses.push((address, unknown.into()));
@@ -423,7 +434,11 @@ pub(crate) fn decode_addresses(
     }
     for bytes in value.tags {
         match decode_tag(&bytes) {
-            Some(tag) => stored.tags.push(tag),
+            Some((name, mut tag)) => {
+                let present = |at: Timestamp| Timestamp(at.0.saturating_sub(ahead));
+                tag.expires = tag.expires.map(present);
+                stored.tags.push((name, tag));
+            }
             None => stored.unreadable_tags += 1,
         }
     }
@@ -441,7 +456,28 @@ pub(crate) fn decode_addresses(
     });
     // One alone is kept; two are there only if two programs wrote in turn.
     stored.signed = records.max_by_key(|record| record.seq);
+    stored.drop_unknown_beyond_limit();
     Ok(stored)
+}
+
+impl StoredAddresses {
+    fn drop_unknown_beyond_limit(&mut self) {
+        let in_addresses = self.in_addresses.iter().map(|(_, unknown)| unknown.len());
+        let in_tags = self.tags.iter().map(|(_, tag)| tag.unknown.len());
+        let in_record = self.signed.as_ref().map(|signed| signed.unknown.len());
+        let all: usize = in_addresses.chain(in_tags).chain(in_record).sum();
+        self.unknown_dropped = all + self.unknown.len() > MAX_UNKNOWN_LEN;
+        if !self.unknown_dropped {
+            return;
+        }
+        (self.unknown, self.in_addresses) = (Vec::new(), Vec::new());
+        self.tags
+            .iter_mut()
+            .for_each(|(_, tag)| tag.unknown = Box::default());
+        if let Some(signed) = &mut self.signed {
+            signed.unknown = Arc::default();
+        }
+    }
 }
 
 fn decode_record(format: RecordFormat, bytes: &[u8]) -> Option<SignedRecord> {
@@ -466,8 +502,12 @@ fn decode_tag(bytes: &[u8]) -> Option<(String, KeptTag)> {
     Some((message.name, tag))
 }
 
-/// An address, and the fields in it that this version does not know.
-fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, Vec<u8>)> {
+/// An address, the fields in it that this version does not know, and the latest moment that it speaks of.
+fn decode_address(
+    bytes: &[u8],
+    epoch: Epoch,
+    now: Timestamp,
+) -> Option<(Entry, Vec<u8>, Timestamp)> {
     let message = AddressMessage::decode(bytes).ok()?;
     let unknown = unknown_fields(bytes, &[1, 2, 16]).ok()?;
     // An address, of which each part is known.
@@ -505,20 +545,33 @@ fn decode_address(bytes: &[u8], epoch: Epoch, now: Timestamp) -> Option<(Entry, 
     history.flags.set(Flags::EVIDENCE, evidence);
     let wrong_peer = kept.is_some_and(|kept| kept.wrong_peer);
     history.flags.set(Flags::WRONG_PEER, wrong_peer);
-    Some((Entry { address, history }, unknown))
+    let latest = kept.map_or(0, |kept| {
+        let proven = kept.last_success.max(kept.last_failure).max(kept.evidence);
+        kept.first_heard
+            .max(kept.last_heard)
+            .max(proven.unwrap_or_default())
+    });
+    Some((Entry { address, history }, unknown, Timestamp(latest)))
 }
 
 /// Decodes the value of a peer's protocols.
 pub(crate) fn decode_protocols(
     bytes: &[u8],
+    config: &Config,
     now: Timestamp,
 ) -> Result<StoredProtocols, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, max_protocols_value(config))?;
     let value = ProtocolsValue::decode(bytes)?;
+    let mut unknown = unknown_fields(bytes, &[1, 16, 17])?;
+    let unknown_dropped = unknown.len() > MAX_UNKNOWN_LEN;
+    if unknown_dropped {
+        unknown = Vec::new();
+    }
     Ok(StoredProtocols {
         names: value.protocols,
         source: value.source.and_then(source),
-        unknown: unknown_fields(bytes, &[1, 16, 17])?,
+        unknown,
+        unknown_dropped,
         changed_at: value
             .format
             .map_or(now, |format| past(format.changed_at, now)),
@@ -527,7 +580,7 @@ pub(crate) fn decode_protocols(
 
 /// Decodes the value of a peer's public key.
 pub(crate) fn decode_public_key(bytes: &[u8], peer: &PeerId) -> Result<PublicKey, Undecodable> {
-    check_len(bytes)?;
+    check_len(bytes, MAX_VALUE_LEN)?;
     let key = PublicKey::try_decode_protobuf(bytes)?;
     if PeerId::from_public_key(&key) == *peer {
         Ok(key)
@@ -536,9 +589,10 @@ pub(crate) fn decode_public_key(bytes: &[u8], peer: &PeerId) -> Result<PublicKey
     }
 }
 
-fn check_len(bytes: &[u8]) -> Result<(), Undecodable> {
-    if bytes.len() > MAX_VALUE_LEN {
-        return Err(Undecodable::TooLarge);
+fn check_len(bytes: &[u8], most: usize) -> Result<(), Undecodable> {
+    let len = bytes.len();
+    if len > most {
+        return Err(Undecodable::TooLarge { len, most });
     }
     Ok(())
 }

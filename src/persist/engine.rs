@@ -11,10 +11,11 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::{
     codec, key,
-    pending::{Begun, Change, Due, Unsaved, Waiter},
+    pending::{Begun, Change, Due, InFlight, Unsaved, Waiter},
 };
 use crate::{
     datastore::{Batch, Datastore, DatastoreError},
@@ -26,10 +27,16 @@ use crate::{
 };
 
 /// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.
-const PEERS_PER_COMMIT: usize = 4_096;
+const PEERS_PER_COMMIT: usize = 16_384;
 
 /// Peers that are encoded under one hold of the store's lock.
-const PEERS_PER_LOCK: usize = 32;
+const PEERS_PER_LOCK: usize = 16;
+
+/// Peers that are marked under one hold of the store's lock.
+const MARKED_PER_LOCK: usize = 256;
+
+/// Metadata keys that one peer may have had under limits of earlier runs, when it is deleted.
+const MAX_PURGED: usize = 1 << 16;
 
 pub(crate) struct Engine {
     store: Arc<Inner>,
@@ -60,7 +67,7 @@ impl Engine {
                 waiters,
                 closing,
             } = self.store.with(|state, _| state.pending.begin());
-            let outcome = self.commit(changes).await;
+            let outcome = self.commit(changes.into_vec()).await;
             if closing {
                 self.close().await;
                 self.end.last = Some((waiters, outcome));
@@ -101,6 +108,9 @@ impl Engine {
 
     /// Writes what was dirty; what it could not write is dirty again.
     async fn commit(&self, changes: Vec<(PeerId, Change)>) -> Result<(), Unsaved> {
+        let in_flight = InFlight::new(&changes, PEERS_PER_COMMIT);
+        self.store
+            .with(|state, _| state.pending.set_in_flight(in_flight));
         let mut rest = changes.into_iter();
         let (mut unwritten, mut error) = (Vec::new(), None);
         while error.is_none() {
@@ -109,17 +119,31 @@ impl Engine {
                 break;
             }
             match self.commit_part(&mut part).await {
-                Ok(()) => self.store.with(|state, _| state.pending.committed(&part)),
+                Ok(()) => {
+                    let written = part.len();
+                    self.store.with(|state, _| state.pending.committed(written));
+                }
                 Err(refused) => (unwritten, error) = (part, Some(Arc::new(refused))),
             }
         }
-        unwritten.extend(rest);
-        let unsaved = self.store.with(|state, now| {
-            let unsaved = state.pending.end(unwritten, error.is_some(), now.elapsed);
+        let mut unwritten = unwritten.into_iter().chain(rest);
+        loop {
+            let page: Vec<_> = unwritten.by_ref().take(MARKED_PER_LOCK).collect();
+            if page.is_empty() {
+                break;
+            }
+            self.store
+                .with(|state, now| state.pending.give_back(page, now.elapsed));
+        }
+        if matches!(error.as_deref(), Some(DatastoreError::Lost { .. })) {
+            self.mark_everything();
+        }
+        let (unsaved, _over) = self.store.with(|state, now| {
+            let (unsaved, over) = state.pending.end(error.is_some(), now.elapsed);
             if let Some(error) = error.clone() {
                 state.bus.publish(Event::CommitFailed { error, unsaved });
             }
-            unsaved
+            (unsaved, over)
         });
         let Some(error) = error else {
             return Ok(());
@@ -133,6 +157,21 @@ impl Engine {
             peers: unsaved,
             error,
         })
+    }
+
+    /// Marks every peer, after the datastore has lost them. Whoever comes or goes meanwhile is marked for that.
+    fn mark_everything(&self) {
+        let mut at = Some(0);
+        while let Some(start) = at {
+            at = self.store.with(|state, now| {
+                let (page, next) = state.table.page(start, MARKED_PER_LOCK);
+                let peers: Vec<PeerId> = page.map(|view| view.id()).collect();
+                for peer in peers {
+                    state.pending.purge(peer, now.elapsed);
+                }
+                next
+            });
+        }
     }
 
     async fn commit_part(&self, part: &mut [(PeerId, Change)]) -> Result<(), DatastoreError> {
@@ -149,6 +188,7 @@ impl Engine {
 
     async fn batch(&self, part: &mut [(PeerId, Change)]) -> Result<Batch, DatastoreError> {
         let mut batch = Batch::default();
+        let (mut seen, most) = (0, self.most_purged(part.len()));
         // First what goes, then what is written: the last operation of a key is the one that stands.
         for (peer, _) in part.iter().filter(|(_, change)| change.purge) {
             let b32 = key::b32(peer);
@@ -159,29 +199,37 @@ impl Engine {
             let mut entries = self.datastore.query(&prefix);
             while let Some(entry) = entries.next().await {
                 let (key, _) = entry?;
+                // A long key counts for what it takes.
+                seen += 1 + key.len() / 256;
                 if key.starts_with(&prefix) {
                     batch.delete(key);
                 }
+                if seen > most {
+                    let what = "the metadata under this key has no end";
+                    return Err(DatastoreError::failed("delete", prefix.as_str(), what));
+                }
+                breathe(seen).await;
             }
         }
         for page in part.chunks_mut(PEERS_PER_LOCK) {
+            let names: SmallVec<[String; PEERS_PER_LOCK]> =
+                page.iter().map(|(peer, _)| key::b32(peer)).collect();
             self.store.with(|state, _| {
                 let persist_hearsay = state.config.persist_hearsay();
-                for (peer, change) in page {
+                for ((peer, change), b32) in page.iter_mut().zip(&names) {
                     let Some(slot) = state.table.find(peer) else {
                         continue;
                     };
                     let Some(view) = state.table.view(slot) else {
                         continue;
                     };
-                    let b32 = key::b32(peer);
                     let saved = if persist_hearsay || view.class() > Class::Hearsay {
                         // What changed while it was hearsay was not written then.
                         let late = !persist_hearsay && view.saved().is_empty();
                         let whole = change.purge || late;
-                        encode(&view, &state.model, change, whole, &b32, &mut batch)
+                        encode(&view, &state.model, change, whole, b32, &mut batch)
                     } else if !view.saved().is_empty() {
-                        take_back(&view, change, &b32, &mut batch);
+                        take_back(&view, change, b32, &mut batch);
                         Books::empty()
                     } else {
                         continue;
@@ -193,6 +241,15 @@ impl Engine {
             });
         }
         Ok(batch)
+    }
+
+    /// How many entries are read in one commit to find the metadata of peers that go.
+    fn most_purged(&self, peers: usize) -> usize {
+        let per_peer = self.store.config().max_metadata_per_peer().get().max(64);
+        peers
+            .saturating_mul(per_peer)
+            .saturating_mul(4)
+            .saturating_add(MAX_PURGED)
     }
 
     /// Closes the datastore, whatever became of the last commit.
@@ -296,6 +353,19 @@ fn take_back(view: &View<'_>, change: &mut Change, b32: &str, batch: &mut Batch)
     }
     // If this commit fails, the next one takes back what may still be there.
     change.purge = true;
+}
+
+/// Lets others have a turn now and then in a loop over a stream that is always ready, and that may never end.
+pub(super) async fn breathe(turn: usize) {
+    let mut rested = !turn.is_multiple_of(128);
+    poll_fn(|cx| {
+        if std::mem::replace(&mut rested, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs a call of the datastore, and makes an error of its panic.

@@ -16,10 +16,10 @@ use multibase::Base;
 /// Everything that belongs to the peer store.
 pub(crate) const ROOT: &str = "/peers/";
 
-const ADDRESSES: &str = "/peers/addrs/";
-const PROTOCOLS: &str = "/peers/protos/";
-const KEYS: &str = "/peers/keys/";
-const METADATA: &str = "/peers/metadata/";
+pub(crate) const ADDRESSES: &str = "/peers/addrs/";
+pub(crate) const PROTOCOLS: &str = "/peers/protos/";
+pub(crate) const KEYS: &str = "/peers/keys/";
+pub(crate) const METADATA: &str = "/peers/metadata/";
 
 /// Version 1 of a CID, and the codec libp2p-key: both are varints of one byte.
 const CID_PREFIX: [u8; 2] = [0x01, 0x72];

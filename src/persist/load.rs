@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use super::{
     LoadReport, codec,
     codec::Undecodable,
+    engine::breathe,
     key::{self, Key},
 };
 use crate::{
@@ -54,6 +55,12 @@ pub(crate) async fn load(
     Ok((state, report))
 }
 
+/// As much of a key as belongs into a log, with what a terminal would act on escaped.
+fn shown(key: &str) -> String {
+    let start: String = key.chars().take(256).collect();
+    start.escape_debug().to_string()
+}
+
 struct Loader {
     state: State,
     report: LoadReport,
@@ -73,9 +80,13 @@ struct Loader {
 impl Loader {
     async fn pass(&mut self, datastore: &dyn Datastore) -> Result<(), DatastoreError> {
         let mut entries = datastore.query(key::ROOT);
+        let mut seen: usize = 0;
         while let Some(entry) = entries.next().await {
             let (key, value) = entry?;
             self.entry(&key, value);
+            seen = seen.wrapping_add(1);
+            // Whoever gives up the opening is heard, even if this never ends.
+            breathe(seen).await;
         }
         Ok(())
     }
@@ -86,17 +97,24 @@ impl Loader {
         match key::parse(key) {
             None => {
                 self.report.foreign += 1;
-                tracing::debug!(?key, "skipped an entry that is not of a peer store");
+                tracing::debug!(
+                    key = shown(key),
+                    "skipped an entry that is not of a peer store"
+                );
             }
             Some(parsed) if parsed.peer() == self.state.local => {
                 self.report.local += 1;
-                tracing::debug!(?key, "skipped an entry about the local peer");
+                tracing::debug!(key = shown(key), "skipped an entry about the local peer");
             }
             Some(parsed) => {
                 if let Err(error) = self.apply(parsed, value) {
                     self.report.undecodable += 1;
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(?key, error, "skipped an entry that cannot be decoded");
+                    tracing::debug!(
+                        key = shown(key),
+                        error,
+                        "skipped an entry that cannot be decoded"
+                    );
                 }
             }
         }
@@ -132,10 +150,11 @@ impl Loader {
         if self.again {
             return Ok(());
         }
-        let stored = codec::decode_addresses(value, self.now.wall).inspect_err(|_| {
-            // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
-            self.note_saved(&peer, Books::ADDRESSES);
-        })?;
+        let stored = codec::decode_addresses(value, &self.state.config, self.now.wall)
+            .inspect_err(|_| {
+                // The rest of the peer may be sound, and what is wrong here goes when the peer is deleted.
+                self.note_saved(&peer, Books::ADDRESSES);
+            })?;
         if let Some(model) = stored.model
             && model.learnt_at > self.state.model.learnt_at
         {
@@ -195,7 +214,7 @@ impl Loader {
             Some(signed) if signed.envelope.len() > max_record_len => self.report.refused += 1,
             signed => record.rare.signed = signed.map(Box::new),
         }
-        self.report.refused += stored.unreadable_tags;
+        self.report.refused += stored.unreadable_tags + usize::from(stored.unknown_dropped);
         for (name, tag) in stored.tags {
             // One that has expired is loaded too, so that it is collected, and taken from the datastore.
             let fits = record.rare.tags.load(name, tag, config);
@@ -210,17 +229,25 @@ impl Loader {
             return Ok(());
         }
         self.take_in(record);
+        if stored.from_the_future && self.state.table.find(&peer).is_some() {
+            // Else it would be new again at each start until that future has come. It starts no commit.
+            let (books, at) = (Books::ADDRESSES, self.now.elapsed);
+            self.state
+                .pending
+                .mark(peer, Books::empty(), books, Vec::new(), at);
+        }
         Ok(())
     }
 
     fn protocols(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
-        let stored = codec::decode_protocols(value, self.now.wall)
+        let stored = codec::decode_protocols(value, &self.state.config, self.now.wall)
             .inspect_err(|_| self.note_saved(&peer, Books::PROTOCOLS))?;
         let mut refused = Reasons::default();
         let names = stored.names;
         let mut protocols = check_protocols(names, &self.state.config, &mut refused);
         let limit = self.state.config.max_protocols_per_peer().get();
         self.report.refused += refused.total() as usize + protocols.len().saturating_sub(limit);
+        self.report.refused += usize::from(stored.unknown_dropped);
         protocols.truncate(limit);
         if protocols.is_empty() && stored.unknown.is_empty() {
             self.note_saved(&peer, Books::PROTOCOLS);
@@ -303,10 +330,12 @@ impl Loader {
 
     /// Takes a peer out again, for the sake of one that is worth more.
     fn leave_on_disk(&mut self, victim: u32) {
-        let Some(saved) = self.state.table.view(victim).map(|view| view.saved()) else {
+        let view = self.state.table.view(victim);
+        let Some((peer, saved)) = view.map(|view| (view.id(), view.saved())) else {
             return;
         };
         self.state.table.remove(victim);
+        self.state.pending.forget(&peer);
         // Peers are counted by their addresses: those of this one may be still to come, and it with them.
         let has_addresses = saved.contains(Books::ADDRESSES);
         self.report.left_on_disk += usize::from(has_addresses);

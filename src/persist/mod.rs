@@ -11,6 +11,7 @@
 pub(crate) mod codec;
 mod engine;
 pub(crate) mod key;
+mod limits;
 mod load;
 mod pending;
 
@@ -35,8 +36,8 @@ pub struct LoadReport {
     /// Entries about the local peer, which is never stored.
     pub local: usize,
     /// Addresses (unreadable ones included), protocols and metadata values beyond the limits of
-    /// [`Config`](crate::Config), or not fit for it. A later write of the book they belong to drops addresses and
-    /// protocols among them.
+    /// [`Config`](crate::Config), or not fit for it, and values with more than 16 KiB in fields that this version does
+    /// not know. A later write of the book they belong to drops addresses, protocols and such fields among them.
     pub refused: usize,
     /// Addresses that this version cannot parse. They are kept as bytes and written back.
     pub unreadable_addresses: usize,

@@ -1,7 +1,8 @@
 //! What is not saved yet, and when it is due. Lives under the store's lock; does nothing by itself.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     task::Waker,
     time::Duration,
@@ -54,10 +55,97 @@ pub(crate) struct Unsaved {
 /// Told when everything that was dirty at its call is written, or was tried.
 pub(crate) type Waiter = oneshot::Sender<Result<(), Unsaved>>;
 
+/// What is dirty, in many parts by a keyed hash: each grows by itself, so that no change waits for all of it to be moved.
+#[derive(Debug)]
+struct Dirty {
+    shards: Box<[HashMap<PeerId, Change>]>,
+    hasher: RandomState,
+    len: usize,
+}
+
+const SHARDS: usize = 256;
+
+impl Default for Dirty {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
+            hasher: RandomState::new(),
+            len: 0,
+        }
+    }
+}
+
+impl Dirty {
+    fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Change> {
+        self.shard(peer).get_mut(peer)
+    }
+
+    fn contains(&mut self, peer: &PeerId) -> bool {
+        self.shard(peer).contains_key(peer)
+    }
+
+    fn get_or_insert(&mut self, peer: PeerId) -> &mut Change {
+        if !self.contains(&peer) {
+            self.len += 1;
+        }
+        self.shard(&peer).entry(peer).or_default()
+    }
+
+    fn remove(&mut self, peer: &PeerId) -> Option<Change> {
+        let removed = self.shard(peer).remove(peer);
+        self.len -= usize::from(removed.is_some());
+        removed
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        self.shards.iter().flat_map(|shard| shard.keys())
+    }
+
+    fn shard(&mut self, peer: &PeerId) -> &mut HashMap<PeerId, Change> {
+        let hash = self.hasher.hash_one(peer);
+        &mut self.shards[hash as usize % SHARDS]
+    }
+}
+
+/// Everything that was dirty at one moment: to be taken apart without the lock.
+#[derive(Debug)]
+pub(crate) struct Changes(Dirty);
+
+impl Changes {
+    pub(crate) fn into_vec(self) -> Vec<(PeerId, Change)> {
+        self.0.shards.into_iter().flatten().collect()
+    }
+}
+
+/// Peers of the commit under way, each with the number of its part; the parts before `committed` are on disk.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    peers: HashMap<PeerId, usize>,
+    committed: usize,
+    /// How many peers are in the parts that are not on disk yet.
+    rest: usize,
+}
+
+impl InFlight {
+    pub(crate) fn new(changes: &[(PeerId, Change)], part: usize) -> Self {
+        let peers = changes.iter().enumerate();
+        Self {
+            peers: peers.map(|(at, (peer, _))| (*peer, at / part)).collect(),
+            committed: 0,
+            rest: changes.len(),
+        }
+    }
+
+    fn contains(&self, peer: &PeerId) -> bool {
+        let part = self.peers.get(peer);
+        part.is_some_and(|part| *part >= self.committed)
+    }
+}
+
 /// What one round of the engine is about.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    pub(crate) changes: Vec<(PeerId, Change)>,
+    pub(crate) changes: Changes,
     /// Who waits for these changes to be written.
     pub(crate) waiters: Vec<Waiter>,
     /// Whether the datastore is to be closed afterwards.
@@ -82,13 +170,13 @@ pub(crate) struct Pending {
     max_delay: Duration,
     /// Every peer in memory, and as many again that are gone.
     max_dirty: usize,
-    dirty: HashMap<PeerId, Change>,
+    dirty: Dirty,
     /// How many of the dirty peers ask for a commit.
     hard: usize,
     /// Since when one of them does.
     oldest: Duration,
-    /// Peers in the commit that is under way, which may be dirty again.
-    in_flight: HashSet<PeerId>,
+    /// What is in the commit that is under way, and may be dirty again.
+    in_flight: InFlight,
     last_commit: Option<Duration>,
     /// The pause that a failure made, and its end.
     pause: Option<(Duration, Duration)>,
@@ -109,10 +197,10 @@ impl Pending {
             min_interval: config.min_commit_interval(),
             max_delay: config.max_commit_delay(),
             max_dirty: config.max_peers().get().saturating_mul(2),
-            dirty: HashMap::new(),
+            dirty: Dirty::default(),
             hard: 0,
             oldest: Duration::ZERO,
-            in_flight: HashSet::new(),
+            in_flight: InFlight::default(),
             last_commit: None,
             pause: None,
             waiters: Vec::new(),
@@ -159,17 +247,17 @@ impl Pending {
     /// As [`Pending::purge`], for a peer that made room. While the datastore refuses everything, strangers could
     /// pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many.
     pub(crate) fn purge_evicted(&mut self, peer: PeerId, now: Duration) {
-        if self.dirty.len() < self.max_dirty || self.dirty.contains_key(&peer) {
+        if self.dirty.len < self.max_dirty || self.dirty.contains(&peer) {
             self.purge(peer, now);
         }
     }
 
     /// Notes that a peer went of which nothing was ever written.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        if let Entry::Occupied(entry) = self.dirty.entry(*peer)
-            && !entry.get().purge
+        if self.dirty.get_mut(peer).is_some_and(|change| !change.purge)
+            && let Some(change) = self.dirty.remove(peer)
         {
-            self.hard -= usize::from(entry.remove().hard);
+            self.hard -= usize::from(change.hard);
         }
     }
 
@@ -181,7 +269,7 @@ impl Pending {
             self.written_after_close = true;
             return;
         }
-        let kept = self.dirty.entry(peer).or_default();
+        let kept = self.dirty.get_or_insert(peer);
         let was_hard = kept.hard;
         kept.merge(change);
         if kept.hard && !was_hard {
@@ -218,8 +306,9 @@ impl Pending {
 
     /// Peers with changes that are not on disk for certain.
     pub(crate) fn unsaved(&self) -> usize {
-        let dirty = self.dirty.keys();
-        self.in_flight.len() + dirty.filter(|peer| !self.in_flight.contains(peer)).count()
+        let dirty = self.dirty.peers();
+        let again = dirty.filter(|peer| self.in_flight.contains(peer)).count();
+        self.in_flight.rest + self.dirty.len - again
     }
 
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
@@ -263,49 +352,56 @@ impl Pending {
     pub(crate) fn begin(&mut self) -> Begun {
         let dirty = std::mem::take(&mut self.dirty);
         self.hard = 0;
-        self.in_flight = dirty.keys().copied().collect();
+        self.in_flight = InFlight {
+            rest: dirty.len,
+            ..InFlight::default()
+        };
         Begun {
-            changes: dirty.into_iter().collect(),
+            changes: Changes(dirty),
             waiters: std::mem::take(&mut self.waiters),
             closing: self.closing,
         }
     }
 
-    /// These peers of the commit under way are on disk.
-    pub(crate) fn committed(&mut self, part: &[(PeerId, Change)]) {
-        for (peer, _) in part {
-            self.in_flight.remove(peer);
-        }
+    /// Takes in who is in the commit under way: worked out by the engine, as it takes long for many.
+    pub(crate) fn set_in_flight(&mut self, in_flight: InFlight) {
+        self.in_flight = in_flight;
     }
 
-    /// The commit is over; what it did not write is dirty again. Returns how many peers are unsaved.
-    pub(crate) fn end(
-        &mut self,
-        rest: Vec<(PeerId, Change)>,
-        failed: bool,
-        now: Duration,
-    ) -> usize {
-        self.in_flight = HashSet::new();
-        self.last_commit = Some(now);
-        for (peer, mut change) in rest {
+    /// The next part of the commit under way, of so many peers, is on disk.
+    pub(crate) fn committed(&mut self, peers: usize) {
+        self.in_flight.committed += 1;
+        self.in_flight.rest -= peers.min(self.in_flight.rest);
+    }
+
+    /// Some of what the commit under way did not write is dirty again.
+    pub(crate) fn give_back(&mut self, unwritten: Vec<(PeerId, Change)>, now: Duration) {
+        for (peer, mut change) in unwritten {
             // Also what only rode along is tried again.
             change.hard = true;
             self.add(peer, change, now);
         }
+    }
+
+    /// The commit is over, and what it did not write is given back. Returns how many peers are unsaved, and what
+    /// the caller is to drop without the lock.
+    pub(crate) fn end(&mut self, failed: bool, now: Duration) -> (usize, InFlight) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.last_commit = Some(now);
         self.pause = failed.then(|| {
             let pause = self
                 .pause
                 .map_or(FIRST_PAUSE, |(pause, _)| (pause * 2).min(LONGEST_PAUSE));
-            (pause, now + pause)
+            (pause, now.saturating_add(pause))
         });
-        self.unsaved()
+        (self.unsaved(), in_flight)
     }
 
     /// The datastore is closed: from now on changes stay in memory. Returns those who still wait, and whom there
     /// is no need to wake any longer, for the caller to drop without the lock.
     pub(crate) fn close(&mut self) -> (Vec<Waiter>, Option<Waker>) {
         self.closed = true;
-        self.written_after_close |= !self.dirty.is_empty();
+        self.written_after_close |= self.dirty.len > 0;
         (std::mem::take(&mut self.waiters), self.engine.take())
     }
 }
@@ -318,6 +414,32 @@ mod tests {
 
     fn pending() -> Pending {
         Pending::new(&Config::default(), true)
+    }
+
+    fn begun(pending: &mut Pending) -> Vec<(PeerId, Change)> {
+        pending.begin().changes.into_vec()
+    }
+
+    #[test]
+    fn a_peer_that_changes_again_during_its_commit_is_unsaved_once() {
+        let mut pending = pending();
+        let peers: Vec<PeerId> = (0..4).map(|_| mark(&mut pending, SECOND)).collect();
+        let changes = begun(&mut pending);
+        assert_eq!(pending.unsaved(), 4);
+        pending.set_in_flight(InFlight::new(&changes, 2));
+        for peer in &peers {
+            pending.mark(*peer, Books::KEY, Books::empty(), Vec::new(), SECOND);
+        }
+        assert_eq!(pending.unsaved(), 4);
+        pending.committed(2);
+        assert_eq!(pending.unsaved(), 4, "those on disk have changed again");
+        let first: Vec<PeerId> = changes[..2].iter().map(|(peer, _)| *peer).collect();
+        for peer in &first {
+            pending.forget(peer);
+        }
+        assert_eq!(pending.unsaved(), 2);
+        pending.give_back(changes.into_iter().skip(2).collect(), SECOND);
+        assert_eq!(pending.end(true, SECOND).0, 2);
     }
 
     fn mark(pending: &mut Pending, now: Duration) -> PeerId {
@@ -352,7 +474,7 @@ mod tests {
     #[test]
     fn commits_of_the_threshold_keep_their_distance() {
         let mut pending = pending();
-        pending.end(Vec::new(), false, SECOND);
+        pending.end(false, SECOND);
         (0..50).for_each(|_| {
             mark(&mut pending, SECOND);
         });
@@ -373,7 +495,7 @@ mod tests {
             );
         }
         assert_eq!(pending.due(SECOND * 1_000_000), Due::Idle);
-        assert_eq!(pending.begin().changes.len(), 100);
+        assert_eq!(begun(&mut pending).len(), 100);
     }
 
     #[test]
@@ -384,15 +506,16 @@ mod tests {
             (0..5).for_each(|_| {
                 mark(&mut pending, now);
             });
-            let rest = pending.begin().changes;
-            pending.end(rest, true, now);
+            let rest = begun(&mut pending);
+            pending.give_back(rest, now);
+            pending.end(true, now);
             // The longest pause is longer than the maximum delay, and still the retry waits for it.
             assert_eq!(pending.due(now), Due::At(now + SECOND * pause));
             now += SECOND * pause;
             assert_eq!(pending.due(now), Due::Commit);
         }
         pending.begin();
-        pending.end(Vec::new(), false, now);
+        pending.end(false, now);
         (0..5).for_each(|_| {
             mark(&mut pending, now);
         });
@@ -415,6 +538,6 @@ mod tests {
         pending.purge(peer, SECOND);
         pending.mark(peer, Books::ADDRESSES, Books::empty(), Vec::new(), SECOND);
         pending.forget(&peer);
-        assert!(pending.begin().changes[0].1.purge);
+        assert!(begun(&mut pending)[0].1.purge);
     }
 }

@@ -556,12 +556,12 @@ impl Record {
             entry.history.sources.insert(sources);
         }
         let kept = epoch.time(entry.history.last_heard).unwrap_or_default();
-        let lifetime =
-            quality::lifetime(entry.history.told(), entry.history.failures, rules.config);
-        if rules.is_stale(kept, lifetime) {
+        let told = entry.history.told();
+        let lifetime = quality::lifetime(told, &entry.history, epoch, rules.config);
+        if rules.is_stale(kept, quality::refreshed_by(told, lifetime)) {
             entry.history.last_heard = now;
-            // It is the proof that keeps a proven one.
-            let books = if proven {
+            // It is the proof that keeps a proven one, and hearsay is not forgotten for being a little older on disk.
+            let books = if proven || !rules.is_stale(kept, lifetime) {
                 &mut delta.save_later
             } else {
                 &mut delta.save
@@ -648,7 +648,8 @@ impl Record {
             .epoch
             .time(victim.history.last_heard)
             .unwrap_or_default();
-        let lifetime = quality::lifetime(worth, victim.history.failures, rules.config);
+        let lifetime = quality::lifetime(worth, &victim.history, self.epoch, rules.config);
+        let lifetime = quality::refreshed_by(worth, lifetime);
         let yields = newcomer.history.is_pinned()
             || rules.has_expired(&victim.history, self.epoch)
             || worth < needed

@@ -192,9 +192,9 @@ impl Record {
 
     /// Notes who is connected, and from where.
     pub(crate) fn note_links(&mut self, links: &Links) {
-        self.connected = links.count(&self.id) > 0;
-        self.accepted = links.is_accepted(&self.id);
-        self.source = links.source(&self.id).or(self.source);
+        let (connected, accepted, source) = links.standing(&self.id);
+        (self.connected, self.accepted) = (connected, accepted);
+        self.source = source.or(self.source);
     }
 
     /// The addresses as they will lie in the compact form.

@@ -5,7 +5,7 @@ use libp2p_core::multiaddr::Protocol;
 
 use super::{Record, Rules};
 use crate::{
-    address::{Address, Entry, Sources, protocols},
+    address::{Address, Entry, Sources, is_nameless, protocols},
     claims::is_claim,
     refusal::Refused,
 };
@@ -40,10 +40,12 @@ fn is_strangers(entry: &Entry) -> bool {
 }
 
 fn is_name(address: &Address) -> bool {
-    protocols(address.as_ref()).any(|protocol| {
-        matches!(
-            protocol,
-            Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)
-        )
-    })
+    let address = address.as_ref();
+    !is_nameless(address)
+        && protocols(address).any(|protocol| {
+            matches!(
+                protocol,
+                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)
+            )
+        })
 }

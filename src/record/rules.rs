@@ -57,7 +57,7 @@ impl Rules<'_> {
         if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
             return None;
         }
-        let lifetime = |standing| quality::lifetime(standing, history.failures, self.config);
+        let lifetime = |standing| quality::lifetime(standing, history, epoch, self.config);
         let heard = epoch.time(history.last_heard).unwrap_or_default();
         let told = heard.after(lifetime(history.told()));
         let proven = epoch.time(history.success);

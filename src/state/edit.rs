@@ -22,6 +22,20 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
+        let slot = self.table.find(&peer);
+        self.edit_at(slot, peer, by, cause, now, rule)
+    }
+
+    /// As [`State::edit`], for whoever knows the slot of the peer already.
+    pub(super) fn edit_at(
+        &mut self,
+        slot: Option<u32>,
+        peer: PeerId,
+        by: By,
+        cause: Cause,
+        now: Now,
+        rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
+    ) -> Written {
         if by == By::Swarm && !self.gathering {
             return Written::default();
         }
@@ -29,7 +43,7 @@ impl State {
             return self.refused(reason);
         }
         // What has expired is gone for everybody, and news of it is news.
-        let slot = self.find_collected(&peer, now);
+        let slot = slot.filter(|slot| self.is_left(*slot, now));
         // What a peer says of itself counts for the place from which it says so.
         let source = (cause == Cause::Identify)
             .then(|| self.links.source(&peer))
@@ -83,10 +97,9 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
-        if self.table.contains(&peer) {
-            self.edit(peer, by, cause, now, rule)
-        } else {
-            Written::default()
+        match self.table.find(&peer) {
+            Some(slot) => self.edit_at(Some(slot), peer, by, cause, now, rule),
+            None => Written::default(),
         }
     }
 
@@ -307,7 +320,12 @@ impl State {
     /// The slot of a peer of which nothing is left that has expired.
     pub(super) fn find_collected(&mut self, peer: &PeerId, now: Now) -> Option<u32> {
         let slot = self.table.find(peer)?;
+        self.is_left(slot, now).then_some(slot)
+    }
+
+    /// Collects what has expired of the peer in a slot. Returns whether it is still there.
+    fn is_left(&mut self, slot: u32, now: Now) -> bool {
         let is_due = self.table.due(slot).has_come(now.wall);
-        (!is_due || self.collect_slot(slot, now)).then_some(slot)
+        !is_due || self.collect_slot(slot, now)
     }
 }

@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 #[cfg(feature = "identify")]
 use {libp2p_identity::PublicKey, libp2p_swarm::StreamProtocol};
 
-use super::{By, Now, State};
+use super::{By, Now, State, Written};
 #[cfg(feature = "identify")]
 use crate::{
     address::Standing,
@@ -14,6 +14,7 @@ use crate::{
 };
 use crate::{
     address::{Sources, bare_bytes},
+    event::Cause,
     history::{Epoch, Flags, History},
     quality,
     record::Rules,
@@ -36,16 +37,39 @@ pub(crate) struct Identified<'a> {
 }
 
 impl State {
+    /// Somebody told of addresses of a peer: they are added, unless `source` has told all of them before.
+    pub(crate) fn hear_addresses(
+        &mut self,
+        peer: PeerId,
+        told: &[Multiaddr],
+        filtered: usize,
+        (source, cause): (Sources, Cause),
+        now: Now,
+    ) -> Written {
+        let slot = self.table.find(&peer);
+        let known = slot.filter(|_| filtered == 0);
+        if let Some(slot) = known
+            && let Some(refused) = self.repeats_addresses(slot, &peer, told, source, now)
+        {
+            return Written::refused_only(Refused::OutOfScope, refused);
+        }
+        self.edit_at(slot, peer, By::Swarm, cause, now, |record, rules, delta| {
+            delta.refused.add(Refused::Filtered, filtered);
+            record.add_addresses(told, source, rules, delta);
+        })
+    }
+
     /// Whether `source` told these addresses of the peer before, so that nothing changes but that it was heard of. Returns how
     /// many were refused as before; `None` when it is not a repeat.
-    pub(crate) fn repeats_addresses(
+    fn repeats_addresses(
         &mut self,
+        slot: u32,
         peer: &PeerId,
         told: &[Multiaddr],
         source: Sources,
         now: Now,
     ) -> Option<usize> {
-        let slot = self.find_settled(peer, now)?;
+        self.is_settled(slot, peer, now).then_some(())?;
         let (met, refused) = compare(&self.table.view(slot)?, told, source, self.rules(now))?;
         if met == 0 {
             return None;
@@ -66,7 +90,8 @@ impl State {
         source: Sources,
         now: Now,
     ) -> Option<usize> {
-        let slot = self.find_settled(peer, now)?;
+        let slot = self.table.find(peer)?;
+        self.is_settled(slot, peer, now).then_some(())?;
         let view = self.table.view(slot)?;
         let site = self.links.source(peer);
         let same = (site.is_none() || site == view.packed().source())
@@ -100,13 +125,11 @@ impl State {
         Some(refused)
     }
 
-    /// The slot of a peer that may be heard of, and of which nothing has expired.
-    fn find_settled(&mut self, peer: &PeerId, now: Now) -> Option<u32> {
-        if !self.gathering || self.admit(peer, By::Swarm, now).is_err() {
-            return None;
-        }
-        let slot = self.table.find(peer)?;
-        (!self.table.due(slot).has_come(now.wall)).then_some(slot)
+    /// Whether the peer in a slot may be heard of, and nothing of it has expired.
+    fn is_settled(&mut self, slot: u32, peer: &PeerId, now: Now) -> bool {
+        self.gathering
+            && self.admit(peer, By::Swarm, now).is_ok()
+            && !self.table.due(slot).has_come(now.wall)
     }
 }
 
@@ -153,9 +176,11 @@ fn is_complete(view: &View<'_>, met: u64, source: Sources, rules: Rules<'_>) -> 
 /// Whether to hear of an address from this source again is no news.
 fn is_fresh(history: &History, source: Sources, epoch: Epoch, rules: Rules<'_>) -> bool {
     let time = |step| epoch.time(step).unwrap_or_default();
-    let lifetime = quality::lifetime(history.told(), history.failures, rules.config);
+    let told = history.told();
+    let lifetime = quality::lifetime(told, history, epoch, rules.config);
+    let refreshed = quality::refreshed_by(told, lifetime);
     let proof = rules.config.proven_lifetime();
     history.sources.contains(source)
-        && !rules.is_stale(time(history.last_heard), lifetime)
+        && !rules.is_stale(time(history.last_heard), refreshed)
         && !(history.flags.contains(Flags::IN_USE) && rules.is_stale(time(history.success), proof))
 }

@@ -127,8 +127,8 @@ fn a_query_that_fails_half_way_fails_the_open_and_says_why() {
         let error = hand.try_open(datastore.clone(), config).unwrap_err();
         assert_eq!(error.to_string(), "could not load the peer store");
         let cause = error.source().unwrap();
-        assert_eq!(cause.to_string(), "cannot read in `scripted`");
-        assert_eq!(cause.source().unwrap().to_string(), "the disk is gone");
+        assert_eq!(cause.to_string(), "cannot read in `scripted datastore`");
+        assert_eq!(cause.source().unwrap().to_string(), "told to fail");
         assert!(matches!(
             error,
             OpenError::Load(DatastoreError::Failed { .. })
@@ -151,7 +151,7 @@ fn a_query_that_fails_while_a_peer_is_deleted_fails_that_commit_only() {
     assert_eq!(failed.to_string(), "could not save 1 peers");
     assert_eq!(
         failed.source().unwrap().to_string(),
-        "cannot read in `scripted`"
+        "cannot read in `scripted datastore`"
     );
     assert_eq!((datastore.recording.started(), store.unsaved()), (0, 1));
     hand.flush(&store);

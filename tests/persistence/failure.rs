@@ -34,7 +34,7 @@ fn failures(events: &mut Subscription) -> Vec<(usize, String)> {
     failures
 }
 
-const REFUSED: &str = "cannot commit in `recording`";
+const REFUSED: &str = "cannot commit in `faulty datastore`";
 
 fn value<'a>(batch: &'a Batch, key: &str) -> &'a [u8] {
     let found = batch.iter().find(|(other, _)| *other == key);
@@ -401,7 +401,7 @@ fn a_panic_in_a_commit_is_a_failed_commit() {
     datastore.next([Act::Panic]);
     touch(&store);
     hand.advance(30 * SECOND);
-    let text = "the datastore panicked while it was asked to commit: told to panic in a commit";
+    let text = "the datastore panicked while it was asked to commit: told to panic in commit";
     assert_eq!(failures(&mut events), [(1, text.to_owned())]);
     assert_eq!(store.unsaved(), 1);
     hand.advance(SECOND);
@@ -421,7 +421,7 @@ fn a_panic_in_a_query_fails_the_open_and_closes_the_datastore() {
         "{error:?}"
     );
     let source = error.source().unwrap().to_string();
-    assert!(source.contains("told to panic in a query"), "{source}");
+    assert!(source.contains("told to panic in query"), "{source}");
     assert_eq!(datastore.closes(), 1);
     assert!(!datastore.is_held());
 }

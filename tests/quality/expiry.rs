@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use libp2p_peerstore::{AGENT_VERSION, Cause, ManualClock, Source, Standing};
+use libp2p_peerstore::{AGENT_VERSION, Cause, Clock, ManualClock, Source, Standing};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 
 use super::*;
@@ -55,10 +55,10 @@ fn each_standing_is_hidden_at_its_instant_and_collected_when_the_alarm_wakes_the
         ("inbound", HOUR, |_, swarm| {
             swarm.seen_inbound(peer(1), at(1));
         }),
-        ("hearsay", HOUR, |store, _| {
+        ("hearsay", 8 * HOUR, |store, _| {
             gossip(store, peer(1), &ports([1]));
         }),
-        ("hearsay that failed", HOUR / 2, |store, swarm| {
+        ("hearsay that failed", 8 * HOUR, |store, swarm| {
             gossip(store, peer(1), &ports([1]));
             swarm.dial_failed(peer(1), ports([1]));
         }),
@@ -113,7 +113,7 @@ fn without_a_behaviour_what_has_expired_is_collected_by_writes_and_when_peers_ar
         let (store, clock) = clocked();
         let mut events = store.subscribe();
         gossip(&store, peer(1), &ports([1]));
-        clock.advance(HOUR);
+        clock.advance(8 * HOUR);
         heard(&mut events);
         if by_count {
             assert_eq!(store.len(), 0);
@@ -139,7 +139,7 @@ fn an_address_that_expires_beside_others_is_an_event_of_its_own() {
     task.run(&mut swarm);
     let left = |told| vec![Told::Addresses(peer(1), told, Cause::Expired)];
 
-    clock.advance(HOUR - STEP);
+    clock.advance(8 * HOUR - STEP);
     assert_eq!(store.addresses().get(&peer(1)), Some(ports([1, 3])));
     assert_eq!(task.run(&mut swarm), left(ports([1, 3])));
     clock.advance(STEP);
@@ -154,15 +154,27 @@ fn an_address_that_expires_beside_others_is_an_event_of_its_own() {
 }
 
 #[test]
-fn an_address_lives_on_for_as_long_as_it_is_heard_of() {
+fn an_address_lives_on_for_as_long_as_it_is_heard_of_and_hearsay_longer_the_longer_it_was() {
     let (store, clock) = clocked();
-    for _ in 0..100 {
+    let rest = || {
+        let expires = info(&store, peer(1), &at(1)).unwrap().expires.unwrap();
+        let now = clock.started() + clock.elapsed();
+        expires.duration_since(now).unwrap()
+    };
+    gossip(&store, peer(1), &ports([1]));
+    assert_eq!(rest(), 8 * HOUR);
+    for told in 1..=100 {
+        clock.advance(30 * STEP);
         gossip(&store, peer(1), &ports([1]));
-        clock.advance(45 * MINUTE - STEP);
-        assert!(store.contains(&peer(1)));
+        assert_eq!(rest(), (8 * HOUR + 8 * told * 30 * STEP).min(2 * DAY));
     }
-    clock.advance(HOUR);
+    clock.advance(2 * DAY - SECOND);
+    assert!(store.contains(&peer(1)));
+    clock.advance(SECOND);
     assert!(!store.contains(&peer(1)));
+    // What comes back after that is news.
+    gossip(&store, peer(1), &ports([1]));
+    assert_eq!(rest(), 8 * HOUR);
 }
 
 #[test]

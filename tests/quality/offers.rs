@@ -51,12 +51,29 @@ fn the_best_tier_that_is_not_in_back_off_is_offered_alone() {
         swarm.dial_failed(peer(1), ports(failed));
         assert_eq!(offers(&mut swarm), next);
     }
-    // When all are in back-off, that one whose back-off ends first.
     swarm.dial_failed(peer(1), ports([4]));
-    assert_eq!(offers(&mut swarm), [4]);
     // The longest that two failures can cost, with all chance.
     clock.advance(300 * SECOND);
     assert_eq!(offers(&mut swarm), [1]);
+}
+
+#[test]
+fn when_all_are_in_back_off_dialling_again_comes_to_each_of_them() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    gossip(&store, peer(1), &ports([1, 2, 3]));
+    for port in 1..=3 {
+        // Back-offs of half an hour at least.
+        for _ in 0..6 {
+            swarm.dial_failed(peer(1), ports([port]));
+        }
+        clock.advance(2 * STEP);
+    }
+    for port in [1, 2, 3, 1, 2] {
+        assert_eq!(offered(&mut swarm, peer(1)), [port]);
+        swarm.dial_failed(peer(1), ports([port]));
+        clock.advance(2 * STEP);
+    }
 }
 
 #[test]

@@ -3,26 +3,20 @@
 // Every test file uses its own part of this.
 #![allow(dead_code)]
 
-use std::{
-    collections::VecDeque,
-    future::{Future, poll_fn},
-    sync::Arc,
-    task::{Poll, Waker},
-    time::Duration,
-};
+use std::{future::Future, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{
-    FutureExt, StreamExt,
-    channel::mpsc,
-    executor::LocalPool,
+    StreamExt,
     future::{BoxFuture, RemoteHandle},
     stream::{self, BoxStream},
-    task::LocalSpawnExt,
 };
 use libp2p::{Multiaddr, PeerId};
 use libp2p_peerstore::{
     Batch, Config, Datastore, DatastoreError, KeyValue, ManualClock, MemoryDatastore, OpenError,
     PeerStore,
+    testing::{
+        Call, Fault, FaultyDatastore, ManualExecutor, RecordingDatastore, ScriptedDatastore,
+    },
 };
 use parking_lot::Mutex;
 
@@ -83,37 +77,23 @@ pub fn sorted(keys: impl IntoIterator<Item = String>) -> Vec<String> {
 
 // --- an executor in the test's hand ------------------------------------------------------------------------
 
-/// Runs stores on the test's own thread: nothing happens but in the calls of this, so that a test can say
-/// "and nothing more is done" for certain.
+/// A [`ManualExecutor`] with what these tests do to stores all the time.
 pub struct Hand {
-    pool: LocalPool,
-    engines: mpsc::UnboundedSender<BoxFuture<'static, ()>>,
+    executor: ManualExecutor,
     pub clock: ManualClock,
 }
 
 impl Default for Hand {
     fn default() -> Self {
-        let pool = LocalPool::new();
-        let (engines, queue) = mpsc::unbounded::<BoxFuture<'static, ()>>();
-        let run = queue.for_each_concurrent(None, |engine| engine);
-        pool.spawner().spawn_local(run).unwrap();
-        Self {
-            pool,
-            engines,
-            clock: ManualClock::default(),
-        }
+        let executor = ManualExecutor::default();
+        let clock = executor.clock().clone();
+        Self { executor, clock }
     }
 }
 
 impl Hand {
-    /// The defaults, on this executor and its clock. Dropping the last handle does not wait, as it would wait
-    /// for its own thread.
     pub fn config(&self) -> Config {
-        let engines = self.engines.clone();
-        Config::default()
-            .with_clock(self.clock.clone())
-            .with_drop_deadline(Duration::ZERO)
-            .with_executor(move |engine| engines.unbounded_send(engine).unwrap())
+        self.executor.config()
     }
 
     pub fn try_open(
@@ -140,37 +120,28 @@ impl Hand {
         self.try_open(datastore, config).unwrap()
     }
 
-    /// Runs a future to its end, and the engines with it.
     pub fn block<F: Future>(&mut self, future: F) -> F::Output {
-        self.pool.run_until(future)
+        self.executor.block_on(future)
     }
 
-    /// Runs until everybody waits for something.
     pub fn settle(&mut self) {
-        self.pool.run_until_stalled();
+        self.executor.settle();
     }
 
-    /// Lets time pass, and everybody act on it.
     pub fn advance(&mut self, by: Duration) {
-        self.clock.advance(by);
-        self.settle();
+        self.executor.advance(by);
     }
 
-    /// Starts something that goes on in the background, until the handle is dropped.
     pub fn start<F>(&mut self, future: F) -> RemoteHandle<F::Output>
     where
         F: Future + 'static,
         F::Output: 'static,
     {
-        let handle = self.pool.spawner().spawn_local_with_handle(future).unwrap();
-        self.settle();
-        handle
+        self.executor.start(future)
     }
 
-    /// The result of something that was started, if it is there by now.
     pub fn result<T: 'static>(&mut self, handle: &mut RemoteHandle<T>) -> Option<T> {
-        self.settle();
-        handle.now_or_never()
+        self.executor.result(handle)
     }
 
     pub fn flush(&mut self, store: &PeerStore) {
@@ -197,95 +168,92 @@ pub enum Act {
     Panic,
 }
 
-/// A [`MemoryDatastore`] that records each commit. Clones share everything.
-#[derive(Clone, Default)]
+/// A [`MemoryDatastore`] that records each commit, and fails or hangs as it is told. Clones share everything.
+#[derive(Clone)]
 pub struct Recording {
     pub memory: MemoryDatastore,
-    shared: Arc<Mutex<Record>>,
+    faulty: FaultyDatastore,
+    recording: RecordingDatastore<FaultyDatastore>,
 }
 
-#[derive(Default)]
-struct Record {
-    commits: Vec<Batch>,
-    started: usize,
-    done: usize,
-    in_flight: usize,
-    most_in_flight: usize,
-    queries: Vec<String>,
-    closes: usize,
-    script: VecDeque<Act>,
-    hold_commits: bool,
-    hold_queries: bool,
-    hold_closes: bool,
-    panic_in_query: bool,
-    panic_in_close: bool,
-    during_commit: Option<Box<dyn FnOnce() + Send>>,
-    waiting: Vec<Waker>,
+impl Default for Recording {
+    fn default() -> Self {
+        Self::on(MemoryDatastore::default())
+    }
+}
+
+impl Deref for Recording {
+    type Target = RecordingDatastore<FaultyDatastore>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.recording
+    }
 }
 
 impl Recording {
     /// On what is there already.
     pub fn on(memory: MemoryDatastore) -> Self {
+        let faulty = FaultyDatastore::new(memory.clone());
         Self {
             memory,
-            shared: Arc::default(),
+            recording: RecordingDatastore::new(faulty.clone()),
+            faulty,
         }
     }
 
-    // --- what it shall do ----------------------------------------------------------------------------------
-
     /// The next commits do this; later ones succeed again.
     pub fn next(&self, acts: impl IntoIterator<Item = Act>) {
-        self.shared.lock().script.extend(acts);
+        for (n, act) in acts.into_iter().enumerate() {
+            match act {
+                Act::Succeed => {}
+                Act::Fail => self.faulty.fail_commit(n, Fault::Fail),
+                Act::FailAfterApplying => self.faulty.fail_commit(n, Fault::FailAfterApplying),
+                Act::Panic => self.faulty.fail_commit(n, Fault::Panic),
+            }
+        }
+    }
+
+    /// All commits from now on succeed.
+    pub fn behave(&self) {
+        self.faulty.recover();
     }
 
     /// Commits hang from now on, before they write anything.
     pub fn hold_commits(&self) {
-        self.change(|record| record.hold_commits = true);
+        self.faulty.hold(Call::Commit);
     }
 
     /// Queries hang from now on, before their first entry.
     pub fn hold_queries(&self) {
-        self.change(|record| record.hold_queries = true);
+        self.faulty.hold(Call::Query);
     }
 
     /// Closing hangs from now on.
     pub fn hold_closes(&self) {
-        self.change(|record| record.hold_closes = true);
+        self.faulty.hold(Call::Close);
     }
 
     /// Whatever hangs goes on.
     pub fn release(&self) {
-        self.change(|record| {
-            record.hold_commits = false;
-            record.hold_queries = false;
-            record.hold_closes = false;
-        });
+        self.faulty.release();
     }
 
     pub fn panic_in_query(&self) {
-        self.change(|record| record.panic_in_query = true);
+        self.faulty.fail(Call::Query, 0, Fault::Panic);
     }
 
     pub fn panic_in_close(&self) {
-        self.change(|record| record.panic_in_close = true);
+        self.faulty.fail(Call::Close, 0, Fault::Panic);
     }
 
     /// Runs once, inside the next commit, on whatever thread that runs on.
     pub fn during_commit(&self, act: impl FnOnce() + Send + 'static) {
-        self.change(|record| record.during_commit = Some(Box::new(act)));
+        self.faulty.during_next_commit(act);
     }
-
-    // --- what it did ---------------------------------------------------------------------------------------
 
     /// How many commits were asked for, those that failed included.
     pub fn started(&self) -> usize {
-        self.shared.lock().started
-    }
-
-    /// The commits that were asked for since the last call, in order, those that failed included.
-    pub fn take_commits(&self) -> Vec<Batch> {
-        std::mem::take(&mut self.shared.lock().commits)
+        self.commits_started()
     }
 
     /// The one commit since the last call.
@@ -295,150 +263,40 @@ impl Recording {
         commits.remove(0)
     }
 
-    pub fn most_in_flight(&self) -> usize {
-        self.shared.lock().most_in_flight
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.shared.lock().in_flight
-    }
-
-    pub fn queries(&self) -> Vec<String> {
-        self.shared.lock().queries.clone()
-    }
-
-    pub fn closes(&self) -> usize {
-        self.shared.lock().closes
-    }
-
-    /// Whether a store still holds this datastore.
-    pub fn is_held(&self) -> bool {
-        Arc::strong_count(&self.shared) > 1
-    }
-
-    // --- waiting for it ------------------------------------------------------------------------------------
-
     /// Until so many commits were asked for since the start.
     pub async fn commit_started(&self, commits: usize) {
-        self.until(|record| record.started >= commits).await;
+        self.until_commits_started(commits).await;
     }
 
     /// Until so many commits ended, well or not.
     pub async fn commits_done(&self, commits: usize) {
-        self.until(|record| record.done >= commits).await;
+        self.until_commits_done(commits).await;
     }
 
     pub async fn query_started(&self, queries: usize) {
-        self.until(|record| record.queries.len() >= queries).await;
+        self.until_queries(queries).await;
     }
 
     pub async fn closed(&self) {
-        self.until(|record| record.closes > 0).await;
+        self.until_closed().await;
     }
-
-    async fn until(&self, holds: impl Fn(&Record) -> bool) {
-        poll_fn(|cx| {
-            let mut record = self.shared.lock();
-            if holds(&record) {
-                return Poll::Ready(());
-            }
-            record.waiting.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Record) -> R) -> R {
-        let (result, waiting) = {
-            let mut record = self.shared.lock();
-            (change(&mut record), std::mem::take(&mut record.waiting))
-        };
-        waiting.into_iter().for_each(Waker::wake);
-        result
-    }
-}
-
-/// Counts a commit as under way, however it ends.
-struct InFlight<'a>(&'a Recording);
-
-impl<'a> InFlight<'a> {
-    fn new(recording: &'a Recording, batch: &Batch) -> Self {
-        recording.change(|record| {
-            record.commits.push(batch.clone());
-            record.started += 1;
-            record.in_flight += 1;
-            record.most_in_flight = record.most_in_flight.max(record.in_flight);
-        });
-        Self(recording)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.change(|record| {
-            record.in_flight -= 1;
-            record.done += 1;
-        });
-    }
-}
-
-/// What a datastore says when it was told to fail.
-pub fn refused() -> DatastoreError {
-    DatastoreError::failed("commit", "recording", "told to fail")
 }
 
 impl Datastore for Recording {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, DatastoreError>> {
-        self.memory.get(key)
+        self.recording.get(key)
     }
 
     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
-        let panics = self.change(|record| {
-            record.queries.push(prefix.to_owned());
-            record.panic_in_query
-        });
-        assert!(!panics, "told to panic in a query");
-        let released = self.until(|record| !record.hold_queries);
-        let entries = async move {
-            released.await;
-            self.memory.query(prefix)
-        };
-        stream::once(entries).flatten().boxed()
+        self.recording.query(prefix)
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        async move {
-            let _in_flight = InFlight::new(self, &batch);
-            let act = self.change(|record| record.during_commit.take());
-            if let Some(act) = act {
-                act();
-            }
-            self.until(|record| !record.hold_commits).await;
-            let act = self.change(|record| record.script.pop_front());
-            match act {
-                None | Some(Act::Succeed) => self.memory.commit(batch).await,
-                Some(Act::Fail) => Err(refused()),
-                Some(Act::FailAfterApplying) => {
-                    self.memory.commit(batch).await?;
-                    Err(refused())
-                }
-                Some(Act::Panic) => panic!("told to panic in a commit"),
-            }
-        }
-        .boxed()
+        self.recording.commit(batch)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        let panics = self.change(|record| {
-            record.closes += 1;
-            record.panic_in_close
-        });
-        assert!(!panics, "told to panic in close");
-        async move {
-            self.until(|record| !record.hold_closes).await;
-            Ok(())
-        }
-        .boxed()
+        self.recording.close()
     }
 }
 
@@ -448,17 +306,17 @@ impl Datastore for Recording {
 #[derive(Clone, Default)]
 pub struct Scripted {
     pub recording: Recording,
-    entries: Arc<Vec<Option<KeyValue>>>,
+    script: ScriptedDatastore<Recording>,
     failing: Arc<Mutex<usize>>,
 }
 
 impl Scripted {
     /// These entries in this order; `None` is an error in their midst.
     pub fn new(entries: impl IntoIterator<Item = Option<KeyValue>>) -> Self {
-        let entries: Vec<_> = entries.into_iter().collect();
+        let recording = Recording::default();
         Self {
-            recording: Recording::default(),
-            entries: Arc::new(entries),
+            script: ScriptedDatastore::new(recording.clone(), entries),
+            recording,
             failing: Arc::default(),
         }
     }
@@ -467,35 +325,28 @@ impl Scripted {
     pub fn fail_queries(&self, queries: usize) {
         *self.failing.lock() = queries;
     }
-
-    fn error() -> DatastoreError {
-        DatastoreError::failed("read", "scripted", "the disk is gone")
-    }
 }
 
 impl Datastore for Scripted {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, DatastoreError>> {
-        self.recording.get(key)
+        self.script.get(key)
     }
 
     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
         let mut failing = self.failing.lock();
         if *failing > 0 {
             *failing -= 1;
-            return stream::iter([Err(Self::error())]).boxed();
+            let error = DatastoreError::failed("read", "scripted datastore", "told to fail");
+            return stream::iter([Err(error)]).boxed();
         }
-        let entries = self.entries.iter().filter(move |entry| match entry {
-            Some((key, _)) => key.starts_with(prefix),
-            None => true,
-        });
-        stream::iter(entries.map(|entry| entry.clone().ok_or_else(Self::error))).boxed()
+        self.script.query(prefix)
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        self.recording.commit(batch)
+        self.script.commit(batch)
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        self.recording.close()
+        self.script.close()
     }
 }
