@@ -2,7 +2,7 @@
 //!
 //! What each side does in each measurement, and what it does not do, is said in `docs/benchmarks.md`.
 
-// Also for `examples/memory.rs`, so that each uses only a part of it.
+// Also for the other measurements, so that each uses only a part of it.
 #[allow(dead_code)]
 mod peers;
 
@@ -50,7 +50,7 @@ static SIZES: LazyLock<&[usize]> = LazyLock::new(|| {
 static PEERS: LazyLock<Vec<Peer>> = LazyLock::new(|| {
     let stored = SIZES.iter().max().copied().unwrap_or_default();
     let all = (stored + MAX_NEWCOMERS) as u64;
-    (0..all).map(Peer::ed25519).collect()
+    Peer::many(0..all)
 });
 
 // --- the stores -------------------------------------------------------------------------------------------
@@ -72,7 +72,9 @@ fn ours_addresses(peers: usize) -> PeerStore {
 
 /// This store with all that identify tells.
 fn ours_identified(peers: usize) -> PeerStore {
-    ours(peers, |store, peer| store.learn(&peer.identify()))
+    ours(peers, |store, peer| {
+        store.learn(&peer.identify(peer.is_one_in(100)))
+    })
 }
 
 fn theirs(peers: usize) -> MemoryStore {
@@ -271,7 +273,11 @@ fn repeat_identify(criterion: &mut Criterion) {
             LazyCell::force(&store);
             let learn =
                 |report: Option<identify::Event>| report.inspect(|report| store.learn(report));
-            b.iter_batched(|| told.next().map(Peer::identify), learn, BATCH);
+            b.iter_batched(
+                || told.next().map(|peer| peer.identify(peer.is_one_in(100))),
+                learn,
+                BATCH,
+            );
         });
         group.bench_function(THEIRS, |b| {
             LazyCell::force(&other);
