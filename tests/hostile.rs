@@ -16,14 +16,16 @@ mod fed;
 mod odd_addresses;
 #[path = "hostile/pushes.rs"]
 mod pushes;
+// Its own tests use the rest of it.
+#[allow(dead_code)]
 #[path = "support/speaker.rs"]
 mod speaker;
 #[path = "support/api.rs"]
 mod support;
-#[path = "hostile/swarms.rs"]
-mod swarms;
 #[path = "support/swarm.rs"]
 mod swarm;
+#[path = "hostile/swarms.rs"]
+mod swarms;
 #[path = "hostile/text.rs"]
 mod text;
 

@@ -76,7 +76,11 @@ async fn our_own_address_claimed_by_another_peer_is_found_out_by_one_dial() {
 
     assert_eq!(a.dial(peer), [with_id(&own, peer)]);
     until(&mut a, |a| !a.dial_errors(peer).is_empty()).await;
-    assert!(!a.addresses(peer).contains(&own));
+    assert!(
+        !a.addresses(peer).contains(&own),
+        "{:?}",
+        a.dial_errors(peer)
+    );
     assert!(!a.store.contains(&a.id));
 
     let heard = a.identified(peer);
