@@ -17,8 +17,8 @@ use futures::{FutureExt, Stream, executor::block_on, future::BoxFuture, stream::
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
-    Batch, Clock, Config, Datastore, DatastoreError, KeyValue, Learned, ManualClock,
-    MemoryDatastore, PeerStore, Source, Teach,
+    Batch, Clock, Config, Datastore, DatastoreError, Event, KeyValue, Learned, ManualClock,
+    MemoryDatastore, PeerStore, Teach,
 };
 use libp2p_swarm::NetworkBehaviour;
 
@@ -46,7 +46,8 @@ impl Inside {
         let Some(store) = self.store.get() else {
             return;
         };
-        if self.busy.swap(true, Ordering::SeqCst) {
+        // Each time it changes the store, which may be why it is called again.
+        if self.times() >= 50 || self.busy.swap(true, Ordering::SeqCst) {
             return;
         }
         let using = store.clone();
@@ -150,14 +151,12 @@ fn the_waker_of_a_flush_may_use_the_store() {
         store.addresses().add(peer(1), ports([1]));
         let mut flush = store.flush().boxed();
         let waker = Waker::from(Arc::new(Thorough(inside.clone())));
-        while flush
-            .poll_unpin(&mut Context::from_waker(&waker))
-            .is_pending()
-        {
+        let cx = &mut Context::from_waker(&waker);
+        assert!(flush.poll_unpin(cx).is_pending());
+        while inside.times() == 0 {
             std::thread::yield_now();
         }
-        drop(waker);
-        assert!(inside.times() > 0);
+        assert!(matches!(flush.poll_unpin(cx), Poll::Ready(Ok(()))));
     });
 }
 
@@ -242,7 +241,9 @@ fn a_clock_a_datastore_and_an_executor_may_use_the_store() {
             inside: storing.clone(),
         };
         let store = block_on(PeerStore::open(peer(LOCAL), datastore, config)).unwrap();
-        [&clock, &storing, &running].map(|inside| inside.give(&store));
+        for inside in [&clock, &storing, &running] {
+            inside.give(&store);
+        }
         let mut swarm = Swarm::of(&store);
         gossip(&store, peer(1), &ports([1]));
         swarm.proved(peer(2), at(2));
@@ -339,7 +340,10 @@ fn a_filter_that_panics_leaves_a_working_store() {
         assert!(!store.contains(&peer(2)) && !store.contains(&peer(3)));
         use_everything(&store);
         assert_eq!(did(gossip(&store, peer(2), &ports([2]))), (true, 0));
-        assert!(heard(&mut events).contains(&crate::support::Told::Added(peer(2))));
+        let told = std::iter::from_fn(|| events.try_next());
+        let added = told.filter(|event| matches!(event, Event::PeerAdded { .. }));
+        // Those that are there, and the one that came and went.
+        assert_eq!(added.count(), 3);
         assert_eq!(swarm.offers(peer(2)), [with_id(at(2), peer(2))]);
     });
 }
