@@ -19,6 +19,7 @@ use libp2p_identity::PeerId;
 use libp2p_peerstore::{
     Batch, Clock, Config, Datastore, DatastoreError, Event, KeyValue, Learned, ManualClock,
     MemoryDatastore, PeerStore, Teach,
+    testing::{Call, FaultyDatastore},
 };
 use libp2p_swarm::NetworkBehaviour;
 
@@ -139,12 +140,10 @@ fn wakers_may_use_the_store_when_they_are_woken_and_when_they_are_dropped() {
 
 #[test]
 fn the_waker_of_a_flush_may_use_the_store() {
-    let store = block_on(PeerStore::open(
-        peer(LOCAL),
-        MemoryDatastore::default(),
-        Config::default(),
-    ));
-    let store = store.unwrap();
+    let datastore = FaultyDatastore::new(MemoryDatastore::default());
+    let open = PeerStore::open(peer(LOCAL), datastore.clone(), Config::default());
+    let store = block_on(open).unwrap();
+    datastore.hold(Call::Commit);
     let inside = Inside::default();
     inside.give(&store);
     finishes(move || {
@@ -153,6 +152,7 @@ fn the_waker_of_a_flush_may_use_the_store() {
         let waker = Waker::from(Arc::new(Thorough(inside.clone())));
         let cx = &mut Context::from_waker(&waker);
         assert!(flush.poll_unpin(cx).is_pending());
+        datastore.release();
         while inside.times() == 0 {
             std::thread::yield_now();
         }
@@ -254,7 +254,7 @@ fn a_clock_a_datastore_and_an_executor_may_use_the_store() {
         block_on(store.flush()).unwrap();
         block_on(store.shutdown()).unwrap();
         for inside in [clock, storing, running] {
-            assert!(inside.times() > 1);
+            assert!(inside.times() > 0);
         }
     });
 }

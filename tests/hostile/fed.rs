@@ -127,7 +127,7 @@ fn connections_that_migrate_to_an_address_displace_nobody_that_is_said_to_be_the
         let attacker = PeerId::random();
         swarm.dialled(attacker, home(n));
         swarm.moved(attacker, ip(0x0909_0909, 100));
-        identify(&store, attacker, &[ip(0x0909_0909, 100), home(n)]);
+        identify(&store, attacker, &[ip(0x0909_0909, 101), home(n)]);
     }
     assert!(said.iter().all(|peer| store.contains(peer)));
     // One that is dialled there does.
