@@ -1,6 +1,7 @@
 //! What an address looks like in the store: bare, bounded, and how it came to be known.
 
 use std::{
+    fmt,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -10,7 +11,7 @@ use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use crate::{history::History, refusal::Refused};
+use crate::{escape::Escaped, history::History, refusal::Refused};
 
 bitflags! {
     /// All the ways in which an address came to be known.
@@ -106,7 +107,7 @@ pub enum Standing {
 }
 
 /// Everything that the store knows about one address of a peer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct AddressInfo {
     /// The address, without `/p2p/<peer>` at its end.
@@ -136,6 +137,26 @@ pub struct AddressInfo {
     pub back_off: Option<Duration>,
     /// Until when it is remembered if nothing is heard of it; `None` for as long as it is pinned or in use.
     pub expires: Option<SystemTime>,
+}
+
+impl fmt::Debug for AddressInfo {
+    /// As derived, but for the address: a stranger may have chosen the names in it, and it is escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressInfo")
+            .field("address", &Escaped(&self.address))
+            .field("sources", &self.sources)
+            .field("standing", &self.standing)
+            .field("first_heard", &self.first_heard)
+            .field("last_heard", &self.last_heard)
+            .field("last_success", &self.last_success)
+            .field("last_failure", &self.last_failure)
+            .field("successes", &self.successes)
+            .field("failures", &self.failures)
+            .field("confidence", &self.confidence)
+            .field("back_off", &self.back_off)
+            .field("expires", &self.expires)
+            .finish()
+    }
 }
 
 impl AddressInfo {

@@ -27,6 +27,7 @@ use crate::{
     address::{Sources, bare, without_given},
     dial_error::{self, Whose},
     error::BehaviourError,
+    escape::Escaped,
     event::{Cause, Event, Subscription},
     inner::Inner,
     network::Scope,
@@ -476,10 +477,20 @@ impl NetworkBehaviour for PeerStoreBehaviour {
 
 /// The connection handler of [`PeerStoreBehaviour`]: keeps the set of protocols that the remote reports on this
 /// connection, whichever behaviour asks for it (identify does), and reports each change of it as a whole.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Handler {
     protocols: SupportedProtocols,
     report: Report,
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocols: Vec<_> = self.protocols.iter().map(Escaped).collect();
+        f.debug_struct("Handler")
+            .field("protocols", &protocols)
+            .field("report", &self.report)
+            .finish()
+    }
 }
 
 /// Where a changed set of protocols is on its way to the behaviour.

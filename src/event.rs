@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 use parking_lot::Mutex;
 
-use crate::{book::Tag, datastore::DatastoreError, inner::Inner};
+use crate::{book::Tag, datastore::DatastoreError, escape::EscapedList, inner::Inner};
 
 /// Something changed in the store.
 ///
@@ -33,7 +33,7 @@ use crate::{book::Tag, datastore::DatastoreError, inner::Inner};
 /// [`PeerStore::signed_peer_record`]: crate::PeerStore::signed_peer_record
 /// [`PeerStore::peers`]: crate::PeerStore::peers
 /// [`PeerStore::flush`]: crate::PeerStore::flush
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Event {
     /// A peer became known. Comes once, before anything else about the peer; once more if it was removed and
@@ -112,6 +112,67 @@ pub enum Event {
     },
     /// This reader did not keep up, and so many events were lost to it.
     Lagged(u64),
+}
+
+impl fmt::Debug for Event {
+    /// As derived, but for addresses and protocol names: strangers chose them, and they are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::PeerAdded { peer } => f.debug_struct("PeerAdded").field("peer", peer).finish(),
+            Event::AddressesChanged {
+                peer,
+                addresses,
+                cause,
+            } => f
+                .debug_struct("AddressesChanged")
+                .field("peer", peer)
+                .field("addresses", &EscapedList(addresses))
+                .field("cause", cause)
+                .finish(),
+            Event::ProtocolsChanged {
+                peer,
+                protocols,
+                cause,
+            } => f
+                .debug_struct("ProtocolsChanged")
+                .field("peer", peer)
+                .field("protocols", &EscapedList(protocols))
+                .field("cause", cause)
+                .finish(),
+            Event::PublicKeyKnown { peer, known } => f
+                .debug_struct("PublicKeyKnown")
+                .field("peer", peer)
+                .field("known", known)
+                .finish(),
+            Event::MetadataChanged { peer, key } => f
+                .debug_struct("MetadataChanged")
+                .field("peer", peer)
+                .field("key", key)
+                .finish(),
+            Event::TagsChanged { peer, tags, cause } => f
+                .debug_struct("TagsChanged")
+                .field("peer", peer)
+                .field("tags", tags)
+                .field("cause", cause)
+                .finish(),
+            Event::LatencyChanged { peer, latency } => f
+                .debug_struct("LatencyChanged")
+                .field("peer", peer)
+                .field("latency", latency)
+                .finish(),
+            Event::PeerRemoved { peer, cause } => f
+                .debug_struct("PeerRemoved")
+                .field("peer", peer)
+                .field("cause", cause)
+                .finish(),
+            Event::CommitFailed { error, unsaved } => f
+                .debug_struct("CommitFailed")
+                .field("error", error)
+                .field("unsaved", unsaved)
+                .finish(),
+            Event::Lagged(missed) => f.debug_tuple("Lagged").field(missed).finish(),
+        }
+    }
 }
 
 impl Event {

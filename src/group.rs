@@ -181,12 +181,12 @@ pub(crate) fn embedded_ip4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// Of this machine, or of networks that others can have too: private, shared (carrier NAT), link-local.
 pub(crate) fn is_private_ip4(ip: Ipv4Addr) -> bool {
-    Reach::of_ip4(ip) != Reach::Public
+    Reach::of_ip4(ip) != Reach::Public && !ip.is_multicast() && !ip.is_broadcast()
 }
 
 /// As [`is_private_ip4`], also by the IPv4 address inside.
 pub(crate) fn is_private_ip6(ip: Ipv6Addr) -> bool {
-    Reach::of_ip6(ip) != Reach::Public
+    Reach::of_ip6(ip) != Reach::Public && !ip.is_multicast()
 }
 
 /// From where an address means something.
@@ -194,7 +194,7 @@ pub(crate) fn is_private_ip6(ip: Ipv6Addr) -> bool {
 pub(crate) enum Reach {
     /// On this machine only.
     Machine,
-    /// On a local network.
+    /// On a local network; multicast and broadcast, too, as nothing else is to be reached that way.
     Local,
     /// Everywhere.
     Public,
@@ -228,7 +228,12 @@ impl Reach {
         // All of 0.0.0.0/8 is this host.
         if ip.is_loopback() || a == 0 {
             Reach::Machine
-        } else if ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64) {
+        } else if ip.is_private()
+            || ip.is_link_local()
+            || (a == 100 && b & 0xc0 == 64)
+            || ip.is_multicast()
+            || ip.is_broadcast()
+        {
             Reach::Local
         } else {
             Reach::Public
@@ -242,7 +247,7 @@ impl Reach {
         let first = ip.segments()[0];
         if ip.is_loopback() || ip.is_unspecified() {
             Reach::Machine
-        } else if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80 {
+        } else if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80 || ip.is_multicast() {
             Reach::Local
         } else {
             Reach::Public
@@ -441,6 +446,9 @@ mod tests {
             ("/ip4/169.254.169.254/tcp/80", Reach::Local),
             ("/ip6/fe80::1/tcp/1", Reach::Local),
             ("/ip6/2002:c0a8:101::1/tcp/1", Reach::Local),
+            ("/ip4/224.0.0.251/udp/5353", Reach::Local),
+            ("/ip4/255.255.255.255/udp/1", Reach::Local),
+            ("/ip6/ff02::1/udp/1", Reach::Local),
             ("/ip4/8.8.8.8/tcp/1", Reach::Public),
             ("/dns4/example.com/tcp/1", Reach::Public),
         ] {

@@ -6,10 +6,12 @@ use std::{
     future::{Future, poll_fn},
     hash::{BuildHasher, RandomState},
     ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     time::SystemTime,
 };
 
@@ -113,10 +115,10 @@ impl Inner {
         let wakers = state.take_wakers();
         let written_after_close = state.pending.take_written_after_close();
         drop(state);
-        wakers.into_iter().for_each(|waker| waker.wake());
         if written_after_close {
             tracing::warn!("the peer store is shut down: changes stay in memory");
         }
+        wake_all(wakers);
         result
     }
 
@@ -313,6 +315,19 @@ impl Inner {
     pub(crate) fn engine_ended(&self) {
         *self.ended.lock() = true;
         self.end.notify_all();
+    }
+}
+
+/// Wakes every reader and the engine, also when the waker of one reader panics: that panic goes on afterwards.
+fn wake_all(wakers: Vec<Waker>) {
+    let mut panicked = None;
+    for waker in wakers {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            panicked.get_or_insert(panic);
+        }
+    }
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
     }
 }
 

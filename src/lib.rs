@@ -208,6 +208,7 @@ mod crowd;
 mod datastore;
 mod dial_error;
 mod error;
+mod escape;
 mod event;
 mod filter;
 mod group;

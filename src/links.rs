@@ -28,6 +28,9 @@ struct Link {
     /// `None` through a relay: that says nothing of where the peer is.
     reach: Option<Reach>,
     scope: Scope,
+    /// It goes on at another address than the one where it was made: a datagram with a false sender is enough to
+    /// say so, and the peer has not shown that it is there.
+    moved: bool,
 }
 
 /// What the end of a connection means for its peer.
@@ -67,6 +70,7 @@ impl Links {
             dialled,
             site,
             reach,
+            moved: false,
         });
     }
 
@@ -100,7 +104,7 @@ impl Links {
         let old = bare(peer, old);
         let links = self.peers.get_mut(peer)?;
         let link = links.iter_mut().find(|link| link.address == old)?;
-        (link.address, link.scope) = (bare(peer, new), Scope::of(new));
+        (link.address, link.scope, link.moved) = (bare(peer, new), Scope::of(new), true);
         links.iter().all(|link| link.address != old).then_some(old)
     }
 
@@ -146,10 +150,10 @@ impl Links {
         self.of(peer).last()?.site
     }
 
-    /// Whether the peer itself has a direct connection from this IP address.
+    /// Whether the peer itself made, or took, a direct connection at this IP address.
     pub(crate) fn is_at(&self, peer: &PeerId, is_it: impl Fn(&Multiaddr) -> bool) -> bool {
         let mut links = self.of(peer).iter();
-        links.any(|link| link.reach.is_some() && is_it(&link.address))
+        links.any(|link| link.reach.is_some() && !link.moved && is_it(&link.address))
     }
 
     /// The nearest addresses that the peer can tell of itself: of this machine only when it is here, of local

@@ -1,6 +1,6 @@
 //! What a query returns.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
@@ -9,12 +9,13 @@ use libp2p_swarm::StreamProtocol;
 use crate::{
     address::{AddressInfo, with_peer},
     book::Tag,
+    escape::EscapedList,
     signed::SignedRecord,
     view::inlined_key,
 };
 
 /// Everything that the store knows about one peer, copied at one moment.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Peer {
     /// The peer's id.
@@ -38,6 +39,23 @@ pub struct Peer {
     pub signed_record: Option<SignedRecord>,
     /// Whether this node has a connection to it now.
     pub connected: bool,
+}
+
+impl fmt::Debug for Peer {
+    /// As derived, but for addresses and protocol names: strangers chose them, and they are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("id", &self.id)
+            .field("addresses", &self.addresses)
+            .field("protocols", &EscapedList(&self.protocols))
+            .field("public_key", &self.public_key)
+            .field("metadata", &self.metadata)
+            .field("tags", &self.tags)
+            .field("latency", &self.latency)
+            .field("signed_record", &self.signed_record)
+            .field("connected", &self.connected)
+            .finish()
+    }
 }
 
 impl Peer {

@@ -149,7 +149,7 @@ impl Folder {
         }
         let entry = name::split(&content).map(|(key, value)| (key.to_owned(), value.to_vec()));
         if entry.is_none() {
-            tracing::debug!(path = %path.display(), "skipped a file that does not begin with its key");
+            tracing::debug!(?path, "skipped a file that does not begin with its key");
         }
         Ok(entry)
     }
