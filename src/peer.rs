@@ -1,6 +1,9 @@
 //! What a query returns.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
@@ -38,6 +41,10 @@ pub struct Peer {
     pub signed_record: Option<SignedRecord>,
     /// Whether this node has a connection to it now.
     pub connected: bool,
+    /// When anything was last heard of the peer, from itself, from others or from the application: to the second in the
+    /// run in which it was heard, in steps of a quarter of the lifetime of its addresses after a restart. While it is
+    /// connected, the moment of the copy.
+    pub last_seen: SystemTime,
 }
 
 impl Peer {
@@ -65,6 +72,12 @@ impl Peer {
         self.protocols
             .iter()
             .any(|known| known.as_ref() == protocol)
+    }
+
+    /// The confidence of its most promising address, from 0 to 1; `None` when it has no address.
+    pub fn confidence(&self) -> Option<f64> {
+        let confidence = self.addresses.iter().map(|info| info.confidence);
+        confidence.max_by(f64::total_cmp)
     }
 
     /// Name and version of the peer's software, as identify told it. Bytes that are not UTF-8 are replaced.

@@ -48,6 +48,7 @@ macro_rules! rules {
     ($state:expr, $now:expr) => {
         $crate::record::Rules {
             now: $now.wall,
+            loaded: $state.loaded,
             config: &$state.config,
             model: &$state.model,
             own: &$state.own,
@@ -110,6 +111,8 @@ pub(crate) enum By {
 pub(crate) struct State {
     pub(crate) local: PeerId,
     pub(crate) config: Arc<Config>,
+    /// When it was loaded; zero for a store in memory.
+    pub(crate) loaded: Timestamp,
     pub(crate) table: Table,
     pub(crate) bus: Bus,
     pub(crate) pending: Pending,
@@ -132,6 +135,7 @@ impl State {
     pub(crate) fn new(local: PeerId, config: Arc<Config>, persistent: bool) -> Self {
         Self {
             local,
+            loaded: Timestamp::default(),
             table: Table::default(),
             bus: Bus::default(),
             pending: Pending::new(&config, persistent),
