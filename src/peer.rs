@@ -18,18 +18,23 @@ use crate::{
 
 /// Everything that the store knows about one peer, copied at one moment.
 #[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Peer {
     /// The peer's id.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
     pub id: PeerId,
     /// Its addresses with their history, best first, without `/p2p/<peer>` at their end.
     pub addresses: Vec<AddressInfo>,
     /// The protocols that it speaks. Their order has no meaning.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::protocols"))]
     pub protocols: Vec<StreamProtocol>,
     /// Its public key, from the key book or from the peer id itself.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::public_key"))]
     pub public_key: Option<PublicKey>,
     /// Its metadata. Identify fills [`AGENT_VERSION`](crate::AGENT_VERSION) and
     /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION).
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::metadata"))]
     pub metadata: BTreeMap<String, Vec<u8>>,
     /// Its tags by name, without those that have expired.
     pub tags: BTreeMap<String, Tag>,

@@ -174,10 +174,6 @@ impl Packed {
         self.0.get(DIRTY).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set_dirty(&mut self, dirty: u8) {
-        self.put(DIRTY, &[dirty]);
-    }
-
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch::from_bytes(self.array(EPOCH))
     }

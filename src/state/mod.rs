@@ -65,6 +65,7 @@ pub(crate) use repeat::Identified;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Changed {
     /// Whether what the store answers is different from before: that which is an event.
