@@ -91,9 +91,9 @@ pub(crate) fn class<'a>(addresses: impl Iterator<Item = Known<'a>>, facts: &Fact
         Class::Connected
     } else if proven || facts.cared_for {
         Class::Proven
-    } else if sources.intersects(Sources::SELF_TOLD) {
-        Class::SelfTold
-    } else if Sources::INBOUND.contains(sources) && facts.speaks {
+    } else if sources.intersects(Sources::SELF_TOLD)
+        || Sources::INBOUND.contains(sources) && facts.speaks
+    {
         Class::SelfTold
     } else if sources == Sources::INBOUND {
         Class::Inbound

@@ -122,10 +122,7 @@ fn tell(store: &PeerStore, behaviour: &mut PeerStoreBehaviour, clock: &ManualClo
             .protocols()
             .add(peer(n), told.protocols.iter().copied());
         if let Some(agent) = told.agent {
-            store
-                .metadata()
-                .set(peer(n), AGENT_VERSION, agent.as_bytes().to_vec())
-                .unwrap();
+            store.metadata().set(peer(n), AGENT_VERSION, agent).unwrap();
         }
         for tag in &told.tags {
             store.tags().set(peer(n), tag, 1, None).unwrap();
@@ -238,7 +235,7 @@ impl Asked {
             query = query.agent(agent);
         }
         if self.even {
-            query = query.matching(|peer| peer.addresses.len() % 2 == 0);
+            query = query.matching(|peer| peer.addresses.len().is_multiple_of(2));
         }
         match self.order {
             Some(order) => query.order_by(order),
@@ -274,7 +271,7 @@ impl Asked {
                 peer.agent_version()
                     .is_some_and(|name| name.starts_with(prefix))
             })
-            && (!self.even || peer.addresses.len() % 2 == 0)
+            && (!self.even || peer.addresses.len().is_multiple_of(2))
     }
 }
 

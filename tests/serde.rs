@@ -34,12 +34,9 @@ fn everything() -> (PeerStore, PeerId) {
     store.keys().set(peer, key.public()).unwrap();
     store
         .metadata()
-        .set(peer, AGENT_VERSION, b"kubo/0.30".to_vec())
+        .set(peer, AGENT_VERSION, b"kubo/0.30")
         .unwrap();
-    store
-        .metadata()
-        .set(peer, "bytes", vec![0, 255, 128])
-        .unwrap();
+    store.metadata().set(peer, "bytes", [0, 255, 128]).unwrap();
     store.tags().set(peer, "friend", 7, None).unwrap();
     store
         .tags()

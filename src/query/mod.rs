@@ -195,7 +195,7 @@ impl<'a> Query<'a> {
     pub fn ids(self) -> Vec<PeerId> {
         if self.predicates.is_empty() {
             let scan = self.scan(|_, view, _| view.id());
-            return scan.into_iter().flatten().collect();
+            return scan.flatten().collect();
         }
         self.into_iter().map(|peer| peer.id).collect()
     }
@@ -215,7 +215,7 @@ impl<'a> Query<'a> {
     pub fn count(mut self) -> usize {
         self.order = None;
         if self.predicates.is_empty() {
-            return self.scan(|_, _, _| ()).into_iter().flatten().count();
+            return self.scan(|_, _, _| ()).flatten().count();
         }
         self.into_iter().count()
     }
@@ -242,7 +242,7 @@ impl<'a> Query<'a> {
     }
 
     /// The pages of what meets the conditions: the window of the question when there is no predicate, else all.
-    fn scan<T: 'a>(&self, copy: scan::Copy<T>) -> Scan<'a, T> {
+    fn scan<T: 'a>(&self, take: scan::Take<T>) -> Scan<'a, T> {
         let slots = candidates(self.inner, &self.conditions);
         // A predicate decides who counts: what it leaves is cut by whoever asks it.
         let (offset, limit) = match self.predicates.is_empty() {
@@ -251,12 +251,12 @@ impl<'a> Query<'a> {
         };
         let Some(order) = &self.order else {
             let piece = self.limit.filter(|_| !self.predicates.is_empty());
-            return Scan::new(self.inner, self.conditions.clone(), slots, copy)
+            return Scan::new(self.inner, self.conditions.clone(), slots, take)
                 .window(offset, limit)
                 .in_pieces_of(piece);
         };
         let slots = order.sort(self.inner, &self.conditions, slots, offset, limit);
-        Scan::new(self.inner, self.conditions.clone(), slots, copy).in_pieces_of(self.limit)
+        Scan::new(self.inner, self.conditions.clone(), slots, take).in_pieces_of(self.limit)
     }
 }
 

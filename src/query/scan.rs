@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// What is taken of a record under the lock, with the slot in which it lies.
-pub(super) type Copy<T> = fn(u32, View<'_>, Rules<'_>) -> T;
+pub(super) type Take<T> = fn(u32, View<'_>, Rules<'_>) -> T;
+
+/// The same with what it needs for that.
+type Taking<'a, T> = Box<dyn Fn(u32, View<'_>, Rules<'_>) -> T + Send + 'a>;
 
 /// Where to look.
 pub(super) enum Slots {
@@ -79,7 +82,7 @@ pub(super) struct Scan<'a, T> {
     inner: &'a Inner,
     conditions: Conditions,
     slots: Slots,
-    copy: Box<dyn Fn(u32, View<'_>, Rules<'_>) -> T + Send + 'a>,
+    take: Taking<'a, T>,
     /// The next place to look at.
     at: usize,
     /// What comes while the scan goes on does not prolong it.
@@ -95,13 +98,13 @@ impl<'a, T> Scan<'a, T> {
         inner: &'a Inner,
         conditions: Conditions,
         slots: Slots,
-        copy: impl Fn(u32, View<'_>, Rules<'_>) -> T + Send + 'a,
+        take: impl Fn(u32, View<'_>, Rules<'_>) -> T + Send + 'a,
     ) -> Self {
         Self {
             inner,
             conditions,
             slots,
-            copy: Box::new(copy),
+            take: Box::new(take),
             at: 0,
             end: None,
             skip: 0,
@@ -164,7 +167,7 @@ impl<T> Iterator for Scan<'_, T> {
                     continue;
                 }
                 match self.skip {
-                    0 => found.push((self.copy)(slot, view, rules)),
+                    0 => found.push((self.take)(slot, view, rules)),
                     _ => self.skip -= 1,
                 }
             }
