@@ -55,6 +55,8 @@ impl Sources {
 
 /// Who tells the store something about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Source {
     /// The peer itself, by identify or identify-push.
@@ -93,6 +95,8 @@ impl From<Source> for Sources {
 
 /// How far an address can be trusted to lead to its peer, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Standing {
     /// Seen on an inbound connection only.
@@ -108,6 +112,7 @@ pub enum Standing {
 
 /// Everything that the store knows about one address of a peer.
 #[derive(Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AddressInfo {
     /// The address, without `/p2p/<peer>` at its end.

@@ -34,19 +34,27 @@ use crate::{book::Tag, datastore::DatastoreError, escape::EscapedList, inner::In
 /// [`PeerStore::peers`]: crate::PeerStore::peers
 /// [`PeerStore::flush`]: crate::PeerStore::flush
 #[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Event {
     /// A peer became known. Comes once, before anything else about the peer; once more if it was removed and
     /// is learnt of again.
     PeerAdded {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
     },
     /// The addresses of a peer are different from before.
     AddressesChanged {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// All its addresses now, best first, without `/p2p/<peer>` at their end.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::shared::list")
+        )]
         addresses: Arc<[Multiaddr]>,
         /// What changed them.
         cause: Cause,
@@ -54,8 +62,13 @@ pub enum Event {
     /// The protocols of a peer are different from before.
     ProtocolsChanged {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// All its protocols now.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::protocols::serialize")
+        )]
         protocols: Arc<[StreamProtocol]>,
         /// What changed them.
         cause: Cause,
@@ -64,6 +77,7 @@ pub enum Event {
     /// are always known and are no event.
     PublicKeyKnown {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// Whether the key book holds the key now.
         known: bool,
@@ -71,16 +85,26 @@ pub enum Event {
     /// One metadata value of a peer was set, changed or deleted.
     MetadataChanged {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// The key of the value.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::shared::value")
+        )]
         key: Arc<str>,
     },
     /// The tags of a peer are different from before. The cause is [`Cause::Expired`] when the time of one was over,
     /// which is told about a minute late at most.
     TagsChanged {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// All its tags now, by name.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::shared::value")
+        )]
         tags: Arc<BTreeMap<String, Tag>>,
         /// What changed them.
         cause: Cause,
@@ -89,6 +113,7 @@ pub enum Event {
     /// millisecond, since the last such event. Smaller moves are no events: there would be one for each ping.
     LatencyChanged {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// How long a message to it and back takes in the mean.
         latency: Duration,
@@ -98,6 +123,7 @@ pub enum Event {
     /// all.
     PeerRemoved {
         /// The peer.
+        #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
         peer: PeerId,
         /// Why it went.
         cause: Cause,
@@ -106,6 +132,10 @@ pub enum Event {
     /// minute while the failures last.
     CommitFailed {
         /// What the datastore said.
+        #[cfg_attr(
+            feature = "serde",
+            serde(serialize_with = "crate::serial::shared::text")
+        )]
         error: Arc<DatastoreError>,
         /// Peers with changes that are not saved.
         unsaved: usize,
@@ -208,6 +238,8 @@ impl Event {
 
 /// What made the store change. Its text is its name in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Cause {
     /// Identify or identify-push.

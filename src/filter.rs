@@ -3,7 +3,7 @@
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use crate::group::Reach;
+use crate::{address::protocols, group::Reach};
 
 /// Which addresses are learnt: a function of the peer and of what was told of it.
 ///
@@ -28,7 +28,12 @@ where
 /// unspecified, multicast or reserved, nor any within the process. Names are admitted, but for those under
 /// `localhost` and `local`. For an address through a relay, the relay's own address counts.
 pub fn public_only(_: &PeerId, address: &Multiaddr) -> bool {
-    let is_group = address.iter().any(|protocol| match protocol {
+    is_public(address.as_ref())
+}
+
+/// As [`public_only`], for the bytes of an address.
+pub(crate) fn is_public(address: &[u8]) -> bool {
+    let is_group = protocols(address).any(|protocol| match protocol {
         Protocol::Ip4(ip) => ip.is_multicast() || ip.octets()[0] >= 240,
         Protocol::Ip6(ip) => ip.is_multicast(),
         _ => false,

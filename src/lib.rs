@@ -51,6 +51,9 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`PeerStore::query`] asks more of many peers at once: who speaks any of several protocols, was seen today, has a public
+//! address and is nearest to a key.
+//!
 //! # Concepts
 //!
 //! - A **record** is all that is known about one peer. The **books** are views on it:
@@ -191,6 +194,7 @@
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
 //! | `redis` | no | [`RedisDatastore`]; needs tokio |
 //! | `redis-tls` | no | the same with `rediss://`, by rustls |
+//! | `serde` | no | `Serialize` and `Deserialize` for what the store returns; [`Event`] can only be serialized |
 //! | `testing` | no | `testing`: a conformance suite for datastores, and datastores that record, fail and hang |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -220,11 +224,14 @@ mod observe;
 mod peer;
 mod persist;
 mod quality;
+mod query;
 mod record;
 mod redial;
 mod refusal;
 mod schedule;
 mod seat;
+#[cfg(feature = "serde")]
+mod serial;
 mod signed;
 mod state;
 mod store;
@@ -257,6 +264,7 @@ pub use filter::{AddressFilter, dialable_only, public_only};
 pub use observe::{Learned, Observed, Teach};
 pub use peer::Peer;
 pub use persist::LoadReport;
+pub use query::{Found, Order, Query};
 pub use refusal::{Refusals, Refused};
 pub use signed::{AcceptedRecord, RecordError, RecordFormat, SignedRecord};
 pub use state::Changed;

@@ -1,6 +1,10 @@
 //! What a query returns.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
@@ -16,18 +20,23 @@ use crate::{
 
 /// Everything that the store knows about one peer, copied at one moment.
 #[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Peer {
     /// The peer's id.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
     pub id: PeerId,
     /// Its addresses with their history, best first, without `/p2p/<peer>` at their end.
     pub addresses: Vec<AddressInfo>,
     /// The protocols that it speaks. Their order has no meaning.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::protocols"))]
     pub protocols: Vec<StreamProtocol>,
     /// Its public key, from the key book or from the peer id itself.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::public_key"))]
     pub public_key: Option<PublicKey>,
     /// Its metadata. Identify fills [`AGENT_VERSION`](crate::AGENT_VERSION) and
     /// [`PROTOCOL_VERSION`](crate::PROTOCOL_VERSION).
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::metadata"))]
     pub metadata: BTreeMap<String, Vec<u8>>,
     /// Its tags by name, without those that have expired.
     pub tags: BTreeMap<String, Tag>,
@@ -39,6 +48,10 @@ pub struct Peer {
     pub signed_record: Option<SignedRecord>,
     /// Whether this node has a connection to it now.
     pub connected: bool,
+    /// When anything was last heard of the peer, from itself, from others or from the application: to the second in the
+    /// run in which it was heard, in steps of a quarter of the lifetime of its addresses after a restart. While it is
+    /// connected, the moment of the copy.
+    pub last_seen: SystemTime,
 }
 
 impl fmt::Debug for Peer {
@@ -54,6 +67,7 @@ impl fmt::Debug for Peer {
             .field("latency", &self.latency)
             .field("signed_record", &self.signed_record)
             .field("connected", &self.connected)
+            .field("last_seen", &self.last_seen)
             .finish()
     }
 }
@@ -83,6 +97,12 @@ impl Peer {
         self.protocols
             .iter()
             .any(|known| known.as_ref() == protocol)
+    }
+
+    /// The confidence of its most promising address, from 0 to 1; `None` when it has no address.
+    pub fn confidence(&self) -> Option<f64> {
+        let confidence = self.addresses.iter().map(|info| info.confidence);
+        confidence.max_by(f64::total_cmp)
     }
 
     /// Name and version of the peer's software, as identify told it. Bytes that are not UTF-8 are replaced.

@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 /// [`Changed::refused`](crate::Changed). The store counts every reason, see
 /// [`PeerStore::refusals`](crate::PeerStore::refusals).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Refused {
     /// An address without any component.
@@ -163,6 +165,11 @@ impl Refusals {
             .into_iter()
             .map(|reason| (reason, self.get(reason)))
             .filter(|(_, count)| *count > 0)
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn set(&mut self, reason: Refused, count: u64) {
+        self.0[reason as usize] = count;
     }
 
     pub(crate) fn count(&mut self, reason: Refused) {

@@ -23,6 +23,8 @@ use crate::{
 
 /// In which of its two forms a signed peer record is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RecordFormat {
     /// The one that go-libp2p and js-libp2p share: signing domain `libp2p-peer-record`, payload type `0x0301`.
@@ -33,6 +35,7 @@ pub enum RecordFormat {
 
 /// A signed peer record as it was received: the envelope, and the sequence number inside it.
 #[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SignedRecord {
     /// The sequence number: a higher one replaces a lower one.
@@ -40,10 +43,13 @@ pub struct SignedRecord {
     /// In which form it is signed.
     pub format: RecordFormat,
     /// The signed envelope in its protobuf encoding.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::bytes"))]
     pub envelope: Arc<[u8]>,
     /// Whether the signature was checked in this run.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) verified: bool,
     /// Protobuf fields of a newer version, kept as they are.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::bytes", default))]
     pub(crate) unknown: Arc<[u8]>,
 }
 
@@ -82,9 +88,11 @@ impl fmt::Debug for SignedRecord {
 
 /// A signed peer record that the store took, see [`PeerStore::consume_peer_record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AcceptedRecord {
     /// The peer that signed it, and that it is about.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]
     pub peer: PeerId,
     /// In which form it is signed.
     pub format: RecordFormat,

@@ -154,6 +154,17 @@ impl<'a> View<'a> {
             .max(self.packed.protocols_changed())
     }
 
+    /// When anybody last said anything of the peer, or it of itself; now while it is connected.
+    pub(crate) fn last_seen(&self, rules: Rules<'_>) -> Timestamp {
+        if self.connected() {
+            return rules.now;
+        }
+        // What was loaded counts as heard at that moment, which says nothing.
+        let heard = self.packed.heard();
+        let heard = Some(heard).filter(|heard| *heard > rules.loaded);
+        heard.unwrap_or_default().max(self.last_heard())
+    }
+
     // --- expiry --------------------------------------------------------------------------------------------
 
     /// When something of the peer is forgotten next, or proof no longer, if nothing more is heard of it; `None` for
@@ -218,6 +229,26 @@ impl<'a> View<'a> {
     }
 
     // --- addresses -----------------------------------------------------------------------------------------
+
+    /// The addresses that have not expired, in the order in which they came.
+    pub(crate) fn alive<'r>(
+        &self,
+        rules: Rules<'r>,
+    ) -> impl Iterator<Item = Known<'a>> + use<'a, 'r> {
+        let epoch = self.epoch();
+        self.known()
+            .filter(move |known| !rules.has_expired(&known.history, epoch))
+    }
+
+    /// The highest confidence of all addresses; `None` when there are none.
+    pub(crate) fn confidence(&self, rules: Rules<'_>) -> Option<f64> {
+        let epoch = self.epoch();
+        let confidence = |known: Known<'_>| {
+            let standing = rules.standing(&known.history, epoch);
+            rules.confidence(&known.history, standing, epoch)
+        };
+        self.alive(rules).map(confidence).max_by(f64::total_cmp)
+    }
 
     /// The addresses, best first: by standing, then by confidence. What is equal in both stays in the order in
     /// which it came. What has expired is not among them.
@@ -404,6 +435,7 @@ impl<'a> View<'a> {
             latency: self.latency().map(Latency::mean),
             signed_record: self.signed_record(rules).cloned(),
             connected: self.connected(),
+            last_seen: self.last_seen(rules).to_system_time(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub const MAX_TAG_VALUE: u8 = 100;
 
 /// What a tag says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Tag {
     /// From 0 to [`MAX_TAG_VALUE`]. What it means is up to whoever set it.

@@ -88,6 +88,7 @@ impl MigrationOptions {
 /// `entries` is the sum of `written`, `unchanged`, `kept` and `left_out`, and of the batch at hand in a
 /// [`MigrationError`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MigrationReport {
     /// Entries that were read.

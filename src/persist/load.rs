@@ -51,6 +51,7 @@ pub(crate) async fn load(
     } = loader;
     report.expired = state.expire_loaded(now);
     report.peers = state.table.len();
+    state.loaded = now.wall;
     tracing::info!(?report, "loaded the peer store");
     Ok((state, report))
 }

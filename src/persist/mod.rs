@@ -23,6 +23,7 @@ pub(crate) use pending::{Change, Pending, Unsaved};
 ///
 /// What is skipped is left where it is, and logged with its key at debug level.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct LoadReport {
     /// Peers that are in memory now.

@@ -24,6 +24,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
     pub(crate) now: Timestamp,
+    /// When the store was loaded; zero for one in memory.
+    pub(crate) loaded: Timestamp,
     pub(crate) config: &'a Config,
     pub(crate) model: &'a Model,
     /// Addresses that turned out to be this node's own.

@@ -46,6 +46,11 @@ impl Tags {
             .collect()
     }
 
+    /// Whether there is one of this name that has not expired.
+    pub(crate) fn holds(&self, name: &str, now: Timestamp) -> bool {
+        self.get(name).is_some_and(|tag| !tag.has_expired(now))
+    }
+
     /// When the first of them expires.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         self.iter().filter_map(|(_, tag)| tag.expires).min()

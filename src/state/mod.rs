@@ -48,6 +48,7 @@ macro_rules! rules {
     ($state:expr, $now:expr) => {
         $crate::record::Rules {
             now: $now.wall,
+            loaded: $state.loaded,
             config: &$state.config,
             model: &$state.model,
             own: &$state.own,
@@ -64,6 +65,7 @@ pub(crate) use repeat::Identified;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Changed {
     /// Whether what the store answers is different from before: that which is an event.
@@ -110,6 +112,8 @@ pub(crate) enum By {
 pub(crate) struct State {
     pub(crate) local: PeerId,
     pub(crate) config: Arc<Config>,
+    /// When it was loaded; zero for a store in memory.
+    pub(crate) loaded: Timestamp,
     pub(crate) table: Table,
     pub(crate) bus: Bus,
     pub(crate) pending: Pending,
@@ -132,6 +136,7 @@ impl State {
     pub(crate) fn new(local: PeerId, config: Arc<Config>, persistent: bool) -> Self {
         Self {
             local,
+            loaded: Timestamp::default(),
             table: Table::default(),
             bus: Bus::default(),
             pending: Pending::new(&config, persistent),
