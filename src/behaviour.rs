@@ -320,17 +320,14 @@ impl PeerStoreBehaviour {
         let inner = self.store.inner();
         let (more, next) = inner.with(|state, now| {
             let more = state.collect(COLLECTED_PER_POLL, now);
-            let next = state.next_expiry();
-            (
-                more,
-                next.map(|at| now.elapsed.saturating_add(at.since(now.wall))),
-            )
+            (more, state.next_expiry())
         });
         if more {
             cx.waker().wake_by_ref();
             return;
         }
-        if let Some(next) = next
+        // A fixed moment, or each poll would set the alarm anew.
+        if let Some(next) = next.map(|at| inner.elapsed_at(at))
             && poll_alarm(&mut self.alarm, next, inner, cx)
         {
             cx.waker().wake_by_ref();

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use futures::{FutureExt, channel::oneshot};
@@ -98,6 +98,12 @@ impl Inner {
 
     pub(crate) fn now(&self) -> Now {
         now(&**self.clock(), self.started)
+    }
+
+    /// The clock's elapsed time at a moment on the wall.
+    pub(crate) fn elapsed_at(&self, wall: Timestamp) -> Duration {
+        let since = wall.to_system_time().duration_since(self.started);
+        since.unwrap_or_default()
     }
 
     /// Looks at the state.

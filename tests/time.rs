@@ -100,7 +100,9 @@ fn alive(store: &PeerStore, [gossip, told, tagged]: [PeerId; 3]) -> [bool; 4] {
 fn follows_elapsed_time(start: SystemTime, jumps: impl Fn(SystemTime) -> Vec<SystemTime>) {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let clock = Jumping::new(&hand, start);
-    let store = hand.open_with(datastore.clone(), |config| config.with_clock(clock.clone()));
+    let store = hand.open_with(datastore.clone(), |config| {
+        config.with_clock(clock.clone()).with_hearsay_lifetime(HOUR)
+    });
     let peers = populate(&store);
     let mut jumps = jumps(start).into_iter().cycle();
     let mut pass = |hand: &mut Hand, time: Duration| {
@@ -151,7 +153,9 @@ fn a_clock_that_starts_far_ahead_changes_nothing() {
     for ahead in [100 * YEAR, 2_000 * YEAR] {
         let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
         let clock = Jumping::new(&hand, today() + ahead);
-        let store = hand.open_with(memory, |config| config.with_clock(clock));
+        let store = hand.open_with(memory, |config| {
+            config.with_clock(clock).with_hearsay_lifetime(HOUR)
+        });
         let peers = populate(&store);
         hand.advance(HOUR / 6 + SECOND);
         hand.flush(&store);
@@ -167,7 +171,9 @@ fn a_clock_that_starts_far_ahead_changes_nothing() {
 fn open_at(hand: &mut Hand, memory: &MemoryDatastore, wall: SystemTime) -> PeerStore {
     let clock = ManualClock::starting_at(wall);
     hand.clock = clock.clone();
-    hand.open_with(memory.clone(), |config| config.with_clock(clock))
+    hand.open_with(memory.clone(), |config| {
+        config.with_clock(clock).with_hearsay_lifetime(HOUR)
+    })
 }
 
 /// What was stored by a clock that was a year ahead is there after it was set right, and ages from then on, also in runs
@@ -219,7 +225,9 @@ fn a_clock_that_was_set_back_between_two_runs_deletes_nothing() {
 fn a_machine_that_sleeps_wakes_to_one_commit() {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let clock = Jumping::new(&hand, today());
-    let store = hand.open_with(datastore.clone(), |config| config.with_clock(clock.clone()));
+    let store = hand.open_with(datastore.clone(), |config| {
+        config.with_clock(clock.clone()).with_hearsay_lifetime(HOUR)
+    });
     let gossip: Vec<PeerId> = (0..500).map(|_| PeerId::random()).collect();
     for peer in &gossip {
         store.learned(Source::Kademlia).add(*peer, &[addr(1)]);
@@ -257,7 +265,9 @@ impl Wake for Counting {
 fn neither_engine_nor_behaviour_spin_while_a_clock_stands_still() {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let clock = Jumping::new(&hand, today());
-    let store = hand.open_with(datastore.clone(), |config| config.with_clock(clock.clone()));
+    let store = hand.open_with(datastore.clone(), |config| {
+        config.with_clock(clock.clone()).with_hearsay_lifetime(HOUR)
+    });
     let mut behaviour = PeerStoreBehaviour::new(store.clone()).unwrap();
     populate(&store);
     // A commit that fails, and is to be tried again.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Peers in one commit: a flush of everything is a row of commits, so that its copy in memory stays bounded.
-const PEERS_PER_COMMIT: usize = 16_384;
+const PEERS_PER_COMMIT: usize = 4_096;
 
 /// Peers that are encoded under one hold of the store's lock.
 const PEERS_PER_LOCK: usize = 16;
@@ -120,8 +120,8 @@ impl Engine {
         let (mut unwritten, mut error) = (Vec::new(), None);
         while error.is_none() {
             let mut part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
-            if part.is_empty() {
-                part = self.take_records(&mut records);
+            if part.len() < PEERS_PER_COMMIT {
+                self.take_records(&mut records, &mut part);
             }
             if part.is_empty() {
                 break;
@@ -140,8 +140,7 @@ impl Engine {
             if page.is_empty() {
                 break;
             }
-            self.store
-                .with(|state, now| state.pending.give_back(page, now.elapsed));
+            self.store.with(|state, now| state.give_back(page, now));
         }
         self.store
             .with(|state, now| state.pending.give_back_records(records, now.elapsed));
@@ -169,19 +168,21 @@ impl Engine {
         })
     }
 
-    /// What of the next records is not saved: from now on they are in flight.
-    fn take_records(&self, slots: &mut Vec<u32>) -> Vec<(PeerId, Change)> {
-        let mut part = Vec::new();
+    /// Fills a part with what of the next records is not saved: from now on they are in flight.
+    fn take_records(&self, slots: &mut Vec<u32>, part: &mut Vec<(PeerId, Change)>) {
+        let before = part.len();
         while part.len() < PEERS_PER_COMMIT && !slots.is_empty() {
-            let page = slots.split_off(slots.len().saturating_sub(MARKED_PER_LOCK));
+            let room = (PEERS_PER_COMMIT - part.len()).min(MARKED_PER_LOCK);
+            let page = slots.split_off(slots.len().saturating_sub(room));
             self.store.with(|state, _| {
-                part.extend(page.iter().filter_map(|slot| state.take_unwritten(*slot)))
+                part.extend(page.iter().filter_map(|slot| state.take_unwritten(*slot)));
             });
         }
-        let in_flight = InFlight::new(&part, part.len().max(1));
-        self.store
-            .with(|state, _| state.pending.set_in_flight(in_flight));
-        part
+        if part.len() > before {
+            let in_flight = InFlight::new(part, part.len());
+            self.store
+                .with(|state, _| state.pending.set_in_flight(in_flight));
+        }
     }
 
     /// Marks every peer, after the datastore has lost them. Whoever comes or goes meanwhile is marked for that.

@@ -234,6 +234,18 @@ impl State {
         Some((peer, change))
     }
 
+    /// Some of what a commit did not write is dirty again, with what has changed of it since.
+    pub(crate) fn give_back(&mut self, unwritten: Vec<(PeerId, Change)>, now: Now) {
+        for (peer, _) in &unwritten {
+            let slot = self.table.find(peer);
+            let packed = slot.and_then(|slot| self.table.packed_mut(slot));
+            if let Some(since) = packed.and_then(|packed| self.pending.take_record(packed)) {
+                self.pending.mark_taken(*peer, since, now.elapsed);
+            }
+        }
+        self.pending.give_back(unwritten, now.elapsed);
+    }
+
     /// Peers with changes that are not on disk for certain.
     pub(crate) fn unsaved(&self) -> usize {
         let again = self.pending.in_flight().filter(|peer| {

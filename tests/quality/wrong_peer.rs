@@ -134,7 +134,8 @@ fn the_peer_that_answered_is_not_created_when_the_store_is_full() {
 
 #[test]
 fn what_has_expired_leaves_its_place_to_the_peer_that_answered() {
-    let (store, clock) = clocked_with(|config| config.with_max_peers(size(21)));
+    let (store, clock) =
+        clocked_with(|config| config.with_max_peers(size(21)).with_hearsay_lifetime(HOUR));
     let mut swarm = Swarm::of(&store);
     // Twenty that lose an address each, and go on, before the one that goes.
     for n in 1..=20 {
