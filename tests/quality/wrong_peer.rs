@@ -150,7 +150,8 @@ fn what_has_expired_leaves_its_place_to_the_peer_that_answered() {
     assert_eq!(store.refusals().get(Refused::StoreFull), 0);
 
     // Nor does the peer itself hold one that it needs.
-    let (store, clock) = clocked_with(|config| config.with_max_peers(size(41)));
+    let (store, clock) =
+        clocked_with(|config| config.with_max_peers(size(41)).with_hearsay_lifetime(HOUR));
     let mut swarm = Swarm::of(&store);
     for n in 1..=40 {
         store.addresses().pin(peer(n), ports([1]));
