@@ -206,7 +206,7 @@ impl Busy {
             // Slowly enough that there is something to collect all the time.
             let mut left = DEFAULT_HEARSAY_LIFETIME;
             while !left.is_zero() {
-                let step = Duration::from_secs(1).min(left);
+                let step = (DEFAULT_HEARSAY_LIFETIME / 2_000).min(left);
                 clock.advance(step);
                 left -= step;
                 store.len();
