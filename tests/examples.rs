@@ -537,3 +537,34 @@ fn an_error_chain_names_every_cause_once() {
         "could not start the thread of the peer store: no threads left"
     );
 }
+
+// --- soak ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_soak_of_seconds_ends_with_its_ok_line_and_one_that_is_too_short_with_an_error() {
+    let soak = |minutes: &str| {
+        let mut command = example("soak");
+        command.args(["--nodes", "6", "--stay", "2", "--every", "1"]);
+        command.args(["--minutes", minutes]);
+        command.output().unwrap()
+    };
+    let ran = soak("0.14");
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(
+        ran.status.success() && last.starts_with("soak: ok, "),
+        "{said}"
+    );
+    assert!(
+        said.lines().count() >= 9,
+        "a header, reports, refusals: {said}"
+    );
+
+    let ran = soak("0.03");
+    let complained = String::from_utf8(ran.stderr).unwrap();
+    assert!(!ran.status.success());
+    assert!(
+        complained.starts_with("soak: ") && complained.contains("too few"),
+        "{complained}"
+    );
+}
