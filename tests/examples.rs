@@ -2,7 +2,14 @@
 //!
 //! `cargo test` builds them. With `--test examples` alone cargo does not: run `cargo build --examples` before.
 
-#![cfg(all(unix, feature = "identify", feature = "kad", feature = "redb"))]
+#![cfg(all(
+    unix,
+    feature = "identify",
+    feature = "kad",
+    feature = "redb",
+    feature = "fs",
+    feature = "testing"
+))]
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -289,6 +296,31 @@ fn quickstart_learns_all_peers_and_reaches_them_again_after_a_restart() {
         0,
         "it left files behind"
     );
+}
+
+// --- one task each ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_examples_of_one_task_end_with_their_ok_line_and_leave_nothing_behind() {
+    let tasks = [
+        ("who_speaks", "2 can be pinged"),
+        ("remember", "reached the peer without an address"),
+        ("own_datastore", "the suite passed"),
+        ("own_discovery", "1 peer is left"),
+        ("from_memory_store", "2 peers taken over"),
+        ("from_js", "24 peers"),
+    ];
+    for (name, end) in tasks {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = example(name);
+        command.env("TMPDIR", folder.path());
+        let (status, lines, errors) = Running::start(command).end();
+        assert!(status.success() && errors.is_empty(), "{name}: {errors}");
+        assert_eq!(*lines.last().unwrap(), format!("{name}: ok, {end}"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{name}");
+    }
+    let fixture = Path::new("tests/data/js-libp2p-0.30/store");
+    assert!(!fixture.join(".libp2p-peerstore").exists());
 }
 
 // --- node ----------------------------------------------------------------------------------------------------
