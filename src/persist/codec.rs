@@ -554,9 +554,10 @@ fn decode_address(
     Some((Entry { address, history }, unknown, Timestamp(latest)))
 }
 
-/// The part of the value of a peer's protocols in which their names stand when it was written in order, and the rest: most
-/// peers have the same names as others.
-pub(crate) fn listed_protocols(bytes: &[u8]) -> (&[u8], &[u8]) {
+/// The part of the value of a peer's protocols
+/// in which their names stand when it was written in order, and the rest: most peers have the same names as others. `None`
+/// without such a part.
+pub(crate) fn listed_protocols(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes;
     loop {
         let mut after = rest;
@@ -564,9 +565,11 @@ pub(crate) fn listed_protocols(bytes: &[u8]) -> (&[u8], &[u8]) {
         let len = is_name.then(|| decode_varint(&mut after).ok()).flatten();
         match len.and_then(|len| after.get(usize::try_from(len).ok()?..)) {
             Some(after) => rest = after,
-            None => return bytes.split_at(bytes.len() - rest.len()),
+            None => break,
         }
     }
+    let listed = bytes.len() - rest.len();
+    (listed > 0).then(|| bytes.split_at(listed))
 }
 
 /// Decodes the value of a peer's protocols.

@@ -64,7 +64,7 @@ fn shown(key: &str) -> String {
     start.escape_debug().to_string()
 }
 
-/// Lists of protocols that are kept while loading, as they stand on disk, and the longest of them in bytes.
+/// Lists of protocols that are kept while loading, as they stand on disk, and how long a value with one may be.
 const MAX_LISTS: usize = 256;
 const MAX_LISTED_LEN: usize = 4_096;
 
@@ -274,13 +274,20 @@ impl Loader {
         value: &[u8],
     ) -> Result<(Arc<[StreamProtocol]>, StoredProtocols), Undecodable> {
         let config = &self.state.config;
-        let (listed, rest) = codec::listed_protocols(value);
-        if let Some(names) = self.lists.get(listed) {
-            let stored = codec::decode_protocols(rest, config, self.now.wall)?;
-            if stored.names.is_empty() {
-                return Ok((names.clone(), stored));
-            }
-        }
+        let listed = codec::listed_protocols(value);
+        let listed = listed.filter(|_| value.len() <= MAX_LISTED_LEN);
+        let listed = listed.and_then(|(listed, rest)| {
+            let stored = codec::decode_protocols(rest, config, self.now.wall).ok()?;
+            // Another program may have written names behind the rest, too.
+            stored.names.is_empty().then_some((listed, stored))
+        });
+        let listed = match listed {
+            Some((listed, stored)) => match self.lists.get(listed) {
+                Some(names) => return Ok((names.clone(), stored)),
+                None => Some(listed),
+            },
+            None => None,
+        };
         let mut stored = codec::decode_protocols(value, config, self.now.wall)?;
         let mut refused = Reasons::default();
         let mut names = check_protocols(mem::take(&mut stored.names), config, &mut refused);
@@ -290,7 +297,9 @@ impl Loader {
         let names: Arc<[StreamProtocol]> = names.into();
         let refused = refused.total() as usize + too_many;
         self.report.refused += refused;
-        if refused == 0 && !listed.is_empty() && listed.len() <= MAX_LISTED_LEN {
+        if refused == 0
+            && let Some(listed) = listed
+        {
             if self.lists.len() == MAX_LISTS {
                 self.lists.clear();
             }
