@@ -20,8 +20,6 @@ mod stored_data;
 #[path = "support/swarm.rs"]
 mod swarm;
 
-use std::time::Duration;
-
 use data_encoding::HEXLOWER;
 use libp2p::{Multiaddr, PeerId};
 use serde_json::Value;
@@ -51,6 +49,3 @@ fn addresses(value: &Value) -> Vec<Multiaddr> {
     let addresses = texts(value).into_iter();
     addresses.map(|address| address.parse().unwrap()).collect()
 }
-
-/// What the tests wait for comes after a second or two. Identify by itself asks again after five minutes only.
-const SOON: Duration = Duration::from_secs(60);

@@ -32,9 +32,14 @@ fn folder() -> PathBuf {
 
 /// Whether Node.js and the packages are there; a message says so if not.
 fn can_run(package: &str) -> bool {
-    let node = Command::new("node").arg("--version").output();
-    if !node.is_ok_and(|version| version.status.success()) {
-        eprintln!("skipped: Node.js is not installed (`apt-get install nodejs npm`)");
+    let version = Command::new("node").arg("--version").output();
+    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let major = version.ok().and_then(|version| {
+        let (major, _) = version.strip_prefix('v')?.split_once('.')?;
+        major.parse::<u32>().ok()
+    });
+    if major.is_none_or(|major| major < 20) {
+        eprintln!("skipped: Node.js 20 or later is not installed (`apt-get install nodejs npm`)");
         return false;
     }
     // npm writes this file last.

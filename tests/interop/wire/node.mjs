@@ -70,6 +70,11 @@ serve({
     addresses: node.getMultiaddrs().map((address) => address.decapsulateCode(CODE_P2P).toString()).sort()
   }),
   dial: async ({ address }) => { await node.dial(multiaddr(address)) },
+  // Once more, and without hiding why not.
+  identify: async ({ peer }) => {
+    const [connection] = node.getConnections(peerIdFromString(peer))
+    await node.services.identify.identify(connection)
+  },
   handle: async ({ protocol }) => { await node.handle(protocol, (stream) => stream.close()) },
   unhandle: async ({ protocol }) => { await node.unhandle(protocol) },
   find: async ({ peer }) => {
