@@ -7,7 +7,8 @@
     feature = "ping",
     feature = "fs"
 ))]
-#![allow(clippy::unwrap_used)]
+// `[address.clone()]` reads better than `std::slice::from_ref(&address)`.
+#![allow(clippy::cloned_ref_to_slice_refs, clippy::unwrap_used)]
 
 #[path = "interop/child.rs"]
 mod child;
