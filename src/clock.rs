@@ -7,7 +7,8 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use parking_lot::Mutex;
+
+use crate::sync::Mutex;
 
 /// Where the store takes its time from.
 ///

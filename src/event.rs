@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
+use crate::{book::Tag, datastore::DatastoreError, escape::EscapedList, inner::Inner, sync::Mutex};
 use futures::Stream;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
-use parking_lot::Mutex;
-
-use crate::{book::Tag, datastore::DatastoreError, escape::EscapedList, inner::Inner};
 
 /// Something changed in the store.
 ///

@@ -18,7 +18,6 @@ use std::{
 use futures::{FutureExt, channel::oneshot};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use parking_lot::{Condvar, Mutex};
 
 use crate::{
     clock::{Clock, Timestamp},
@@ -30,6 +29,7 @@ use crate::{
     record::Rules,
     state::{Changed, Now, State, Written},
     store::PeerStore,
+    sync::{Mutex, Once, thread_local},
     view::View,
 };
 
@@ -52,9 +52,8 @@ pub(crate) struct Inner {
     attached: AtomicBool,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
     announced: Mutex<Announced>,
-    /// Set when the engine has ended (or there is none).
-    ended: Mutex<bool>,
-    end: Condvar,
+    /// The end of the engine, if there is one.
+    ended: Once,
 }
 
 /// A peer and the bytes of an address.
@@ -83,8 +82,7 @@ impl Inner {
             load_report,
             attached: AtomicBool::new(false),
             announced: Mutex::default(),
-            ended: Mutex::new(ended),
-            end: Condvar::new(),
+            ended: Once::new(ended),
         })
     }
 
@@ -300,13 +298,10 @@ impl Inner {
         });
         // A handle that is dropped inside the engine (by a datastore, or because nobody waits for `open` any
         // longer) would wait for itself.
-        if IN_ENGINE.get() {
+        if IN_ENGINE.with(Cell::get) {
             return;
         }
-        let mut ended = self.ended.lock();
-        self.end
-            .wait_while_for(&mut ended, |ended| !*ended, deadline);
-        drop(ended);
+        self.ended.wait_for(deadline);
         let unsaved = self.read(|state, _| state.unsaved());
         if unsaved > 0 {
             tracing::error!(
@@ -318,8 +313,7 @@ impl Inner {
     }
 
     pub(crate) fn engine_ended(&self) {
-        *self.ended.lock() = true;
-        self.end.notify_all();
+        self.ended.happens();
     }
 }
 
@@ -348,12 +342,12 @@ pub(crate) fn marked(
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            IN_ENGINE.set(self.0);
+            IN_ENGINE.with(|is_in| is_in.set(self.0));
         }
     }
     let mut engine = engine.boxed();
     poll_fn(move |cx| {
-        let _restore = Restore(IN_ENGINE.replace(true));
+        let _restore = Restore(IN_ENGINE.with(|is_in| is_in.replace(true)));
         engine.poll_unpin(cx)
     })
 }

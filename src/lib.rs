@@ -176,6 +176,7 @@ mod serial;
 mod signed;
 mod state;
 mod store;
+mod sync;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;

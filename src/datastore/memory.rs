@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
-use parking_lot::Mutex;
 
 use super::{Batch, Datastore, DatastoreError, KeyValue};
+use crate::sync::Mutex;
 
 /// How many entries a query copies at a time.
 const PAGE: usize = 256;
