@@ -189,6 +189,7 @@
 //! | `kad` | yes | learn from `libp2p-kad` |
 //! | `redb` | yes | [`RedbDatastore`] |
 //! | `fs` | no | `FsDatastore`, a folder in the layout of js-libp2p |
+//! | `metrics` | no | `PeerStore::register_metrics`: metrics for Prometheus |
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
@@ -219,6 +220,11 @@ mod group;
 mod history;
 mod inner;
 mod links;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod network;
 mod observe;
 mod peer;

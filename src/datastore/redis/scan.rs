@@ -98,12 +98,12 @@ async fn scan(shared: &Shared, query: &str, pages: &mut mpsc::Sender<Page>) -> R
             if seen.hashes.len() > found {
                 attempts = Attempts::during(shared.config.retry_for);
             }
-            tracing::debug!(%failure, "a query of Redis begins anew");
+            tracing::debug!(error = %failure, "a query of Redis begins anew");
             if !attempts.again().await {
                 return Err(failure.into());
             }
             if let Err(failure) = shared.nodes.refresh().await {
-                tracing::debug!(%failure, "cannot ask the Redis cluster for its slots");
+                tracing::debug!(error = %failure, "cannot ask the Redis cluster for its slots");
             }
         }
     }
