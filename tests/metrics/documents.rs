@@ -174,11 +174,11 @@ fn the_dashboard_is_one_that_grafana_imports() {
 fn the_table_of_the_documentation_has_a_row_for_each_metric_with_its_type_and_labels() {
     let scrape = told();
     let rows = OPERATING.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| `")?.split(" | ");
-        let name = cells.next()?.strip_suffix('`')?;
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        let name = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
         let kind = cells.next()?;
         let labels = cells.next()?.split(", ");
-        let labels = labels.map(|label| label.trim_matches(['`', ' ', '|']));
+        let labels = labels.map(|label| label.trim_matches('`'));
         let labels: BTreeSet<&str> = labels.filter(|label| !label.is_empty()).collect();
         Some((name, (kind, labels)))
     });
