@@ -287,6 +287,7 @@ pub const PROTOCOL_VERSION: &str = "ProtocolVersion";
     doctest,
     feature = "identify",
     feature = "kad",
+    feature = "metrics",
     feature = "redb",
     feature = "redis"
 ))]
