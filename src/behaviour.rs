@@ -30,6 +30,7 @@ use crate::{
     escape::Escaped,
     event::{Cause, Event, Subscription},
     inner::Inner,
+    metrics::Offered,
     network::Scope,
     record::{Delta, Outcome, Record, Rules},
     redial::{Feelers, Redial},
@@ -55,6 +56,8 @@ pub struct PeerStoreBehaviour {
     redial: Option<Redial>,
     feelers: Option<Feelers>,
     feeler_alarm: Option<Alarm>,
+    /// What was offered for the dials that are under way.
+    offered: Offered,
 }
 
 /// A moment in the clock's elapsed time, and the wait for it.
@@ -82,6 +85,7 @@ impl PeerStoreBehaviour {
             redial: None,
             feelers: None,
             feeler_alarm: None,
+            offered: Offered::default(),
         })
     }
 
@@ -92,6 +96,7 @@ impl PeerStoreBehaviour {
     pub fn with_redial(mut self, connections: NonZeroUsize, parallel: NonZeroUsize) -> Self {
         let wanted = connections.get().saturating_mul(3);
         let peers = self.store.bootstrap_peers(wanted);
+        tracing::info!(peers = peers.len(), "will dial remembered peers");
         self.redial = Some(Redial::new(connections, parallel, peers));
         self
     }
@@ -390,17 +395,21 @@ impl NetworkBehaviour for PeerStoreBehaviour {
 
     fn handle_pending_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         maybe_peer: Option<PeerId>,
         addresses: &[Multiaddr],
-        _: Endpoint,
+        effective_role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let Some(peer) = maybe_peer else {
-            return Ok(Vec::new());
+        let offers = match maybe_peer {
+            Some(peer) => {
+                let offers = self.store.inner().offers(&peer).unwrap_or_default();
+                let max_len = self.store.inner().config().address_len_limit();
+                without_given(&peer, offers, addresses, max_len)
+            }
+            None => Vec::new(),
         };
-        let offers = self.store.inner().offers(&peer).unwrap_or_default();
-        let max_len = self.store.inner().config().address_len_limit();
-        Ok(without_given(&peer, offers, addresses, max_len))
+        self.offered.begun(connection, effective_role, &offers);
+        Ok(offers)
     }
 
     fn handle_established_outbound_connection(
@@ -418,12 +427,16 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
                 self.dial_ended(event.connection_id);
+                let meter = self.store.inner().meter();
+                self.offered.established(&event, meter);
                 self.connection_established(event);
             }
             FromSwarm::ConnectionClosed(event) => self.connection_closed(event),
             FromSwarm::AddressChange(event) => self.address_change(event),
             FromSwarm::DialFailure(event) => {
                 self.dial_ended(event.connection_id);
+                let meter = self.store.inner().meter();
+                self.offered.failed(&event, meter);
                 self.dial_failure(event);
             }
             FromSwarm::NewExternalAddrOfPeer(event) => self.new_external_addr_of_peer(event),
@@ -453,6 +466,7 @@ impl NetworkBehaviour for PeerStoreBehaviour {
         });
     }
 
+    #[tracing::instrument(level = "trace", name = "NetworkBehaviour::poll", skip(self, cx))]
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -514,6 +528,7 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(DeniedUpgrade, ())
     }
 
+    #[tracing::instrument(level = "trace", name = "ConnectionHandler::poll", skip(self, cx))]
     fn poll(
         &mut self,
         cx: &mut Context<'_>,

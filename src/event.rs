@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
-use crate::{book::Tag, datastore::DatastoreError, escape::EscapedList, inner::Inner, sync::Mutex};
 use futures::Stream;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
+
+use crate::{
+    book::Tag, datastore::DatastoreError, escape::EscapedList, inner::Inner, metrics::Tally,
+    sync::Mutex,
+};
 
 /// Something changed in the store.
 ///
@@ -354,11 +358,14 @@ impl Queue {
         event
     }
 
-    fn push(&mut self, event: Event) {
+    /// Adds an event. Returns how many are lost for it.
+    fn push(&mut self, event: Event) -> u64 {
+        let before = self.missed;
         if self.events.len() >= self.capacity {
             self.make_room();
         }
         self.events.push_back(event);
+        self.missed - before
     }
 
     /// Drops what a later event has made obsolete; if that frees less than a quarter, the oldest as well.
@@ -390,6 +397,8 @@ pub(crate) struct Bus {
     /// Readers to wake once the lock is released.
     wake: Vec<Waker>,
     closed: bool,
+    /// Events that readers lost.
+    missed: Tally,
 }
 
 impl Bus {
@@ -439,9 +448,15 @@ impl Bus {
         let watchers = event.peer().and_then(|peer| self.by_peer.get(&peer));
         for queue in self.all.iter().chain(watchers.into_iter().flatten()) {
             let mut queue = queue.lock();
-            queue.push(event.clone());
+            self.missed.add(queue.push(event.clone()));
             self.wake.extend(queue.waker.take());
         }
+    }
+
+    /// Events that were lost to readers so far.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.get()
     }
 
     /// Ends every subscription once what waits in it has been read.

@@ -18,6 +18,7 @@ use std::{
 use futures::{FutureExt, channel::oneshot};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use tracing::Instrument;
 
 use crate::{
     clock::{Clock, Timestamp},
@@ -25,6 +26,7 @@ use crate::{
     datastore::Datastore,
     error::{FlushError, OpenError},
     group::Group,
+    metrics::Meter,
     persist::{self, Engine, LoadReport, Unsaved},
     record::Rules,
     state::{Changed, Now, State, Written},
@@ -48,6 +50,7 @@ pub(crate) struct Inner {
     config: Arc<Config>,
     started: SystemTime,
     pub(crate) load_report: LoadReport,
+    meter: Meter,
     /// Whether a behaviour is attached.
     attached: AtomicBool,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
@@ -80,6 +83,7 @@ impl Inner {
             config: state.config.clone(),
             state: Mutex::new(state),
             load_report,
+            meter: Meter::default(),
             attached: AtomicBool::new(false),
             announced: Mutex::default(),
             ended: Once::new(ended),
@@ -92,6 +96,11 @@ impl Inner {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What is counted outside of the lock.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -135,6 +144,9 @@ impl Inner {
         let refused = written.refused.total();
         if refused > 0 {
             tracing::debug!(%peer, reasons = ?written.refused, "refused to store");
+        }
+        if let Some(cause) = written.added {
+            tracing::debug!(%peer, %cause, "a peer became known");
         }
         Changed {
             changed: written.changed,
@@ -359,17 +371,26 @@ pub(crate) async fn open_and_run(
     config: Config,
     mut opener: oneshot::Sender<Result<PeerStore, OpenError>>,
 ) {
-    let started = config.clock().started();
-    let now = now(&**config.clock(), started);
-    let load = persist::load(&*datastore, local, Arc::new(config), now);
+    let clock = config.clock().clone();
+    let started = clock.started();
+    let now = now(&*clock, started);
+    let load = async {
+        let location = datastore.location();
+        let loaded = persist::load(&*datastore, local, Arc::new(config), now).await?;
+        Ok((loaded, location))
+    };
+    let load = load.instrument(tracing::debug_span!("PeerStore::load"));
     let loaded = futures::select_biased! {
         loaded = persist::caught("read", load).boxed().fuse() => Some(loaded),
         // Nobody waits any longer, perhaps because the datastore hangs.
         () = opener.cancellation().fuse() => None,
     };
     match loaded {
-        Some(Ok((state, report))) => {
+        Some(Ok(((state, report), location))) => {
             let inner = Inner::new(state, report, started);
+            let elapsed = clock.elapsed().saturating_sub(now.elapsed);
+            inner.meter().loaded(elapsed);
+            opened(local, &report, elapsed, &location);
             let engine = Engine::new(inner.clone(), datastore);
             // If the opener gave up, the handle in it is dropped here, and the engine closes the datastore.
             drop(opener.send(Ok(PeerStore::new(inner))));
@@ -387,6 +408,27 @@ pub(crate) async fn open_and_run(
                 let _ = opener.send(Err(OpenError::Load(error)));
             }
         }
+    }
+}
+
+/// How the story of a node's log begins.
+fn opened(local_peer_id: PeerId, report: &LoadReport, elapsed: Duration, location: &str) {
+    let peers = report.peers;
+    tracing::info!(%local_peer_id, peers, ?elapsed, location, "opened the peer store");
+    tracing::debug!(?report, "loaded the peer store");
+    if report.undecodable > 0 {
+        tracing::warn!(
+            entries = report.undecodable,
+            location,
+            "some entries cannot be decoded; they stay there until their peers are written or deleted"
+        );
+    }
+    if report.left_on_disk > 0 {
+        tracing::warn!(
+            peers = report.left_on_disk,
+            location,
+            "not all peers have room in memory; `Config::max_peers` can be raised"
+        );
     }
 }
 

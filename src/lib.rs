@@ -128,6 +128,7 @@
 //! | `kad` | yes | learn from `libp2p-kad` |
 //! | `redb` | yes | [`RedbDatastore`] |
 //! | `fs` | no | `FsDatastore`, a folder in the layout of js-libp2p |
+//! | `metrics` | no | `PeerStore::register_metrics`: metrics for Prometheus |
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
@@ -160,6 +161,11 @@ pub mod guide;
 mod history;
 mod inner;
 mod links;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod network;
 mod observe;
 mod peer;
@@ -223,6 +229,7 @@ pub const PROTOCOL_VERSION: &str = "ProtocolVersion";
     doctest,
     feature = "identify",
     feature = "kad",
+    feature = "metrics",
     feature = "redb",
     feature = "redis"
 ))]

@@ -121,7 +121,7 @@ impl Links {
         self.peers.get(peer).map_or(0, Vec::len)
     }
 
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
+    pub(crate) fn peers(&self) -> impl ExactSizeIterator<Item = &PeerId> + '_ {
         self.peers.keys()
     }
 

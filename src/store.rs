@@ -54,6 +54,7 @@ impl PeerStore {
     /// # Errors
     ///
     /// When the datastore cannot be read, or the thread cannot be started.
+    #[tracing::instrument(level = "debug", name = "PeerStore::open", skip_all, fields(%local_peer_id))]
     pub async fn open(
         local_peer_id: PeerId,
         datastore: impl Datastore,
@@ -425,6 +426,7 @@ impl PeerStore {
     /// When the datastore refuses, or does not answer within
     /// [`Config::flush_deadline`](crate::Config::flush_deadline); the error says how many peers are unsaved.
     /// They are kept, and tried again.
+    #[tracing::instrument(level = "debug", name = "PeerStore::flush", skip_all)]
     pub async fn flush(&self) -> Result<(), FlushError> {
         self.inner().save(false).await
     }
@@ -436,6 +438,7 @@ impl PeerStore {
     /// # Errors
     ///
     /// As [`PeerStore::flush`]; the datastore is closed all the same, unless it hangs.
+    #[tracing::instrument(level = "debug", name = "PeerStore::shutdown", skip_all)]
     pub async fn shutdown(&self) -> Result<(), FlushError> {
         match self.inner().save(true).await {
             Err(FlushError::Closed) => Ok(()),

@@ -16,6 +16,7 @@ use crate::{
     crowd::{Crowd, Place, pick},
     group::{Group, Site},
     links::Links,
+    metrics::Standings,
     record::{Books, Class, Rare, Record},
     schedule::{Due, Schedule},
     seat::{List, Seat, site},
@@ -61,6 +62,7 @@ pub(crate) struct Table {
     shared: Shared,
     lists: [Crowd; List::ALL.len()],
     schedule: Schedule,
+    standings: Standings,
     hasher: RandomState,
     /// Counts the random choices: hashed, it is a sequence that a stranger cannot foresee.
     choices: u64,
@@ -110,6 +112,7 @@ impl Default for Table {
             shared: Shared::default(),
             lists: Default::default(),
             schedule: Schedule::default(),
+            standings: Standings::default(),
             hasher: RandomState::new(),
             choices: 0,
             scratch: Vec::new(),
@@ -197,6 +200,12 @@ impl Table {
         chosen.collect()
     }
 
+    /// How many addresses there are, by standing.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn standings(&self) -> &Standings {
+        &self.standings
+    }
+
     /// How many slots there are, free ones included: a walk that began now is over there.
     pub(crate) fn slots(&self) -> usize {
         self.used
@@ -241,6 +250,9 @@ impl Table {
         };
         let hash = self.hasher.hash_one(packed.id_bytes());
         let (protocols, texts) = (packed.protocols(), [packed.agent(), packed.version()]);
+        let known = row(&self.rows, slot).into_iter();
+        let known = known.flat_map(|row| row.packed.addresses());
+        self.standings.leave(known.map(|known| known.history));
         self.unschedule(slot);
         self.stand_up(slot);
         if let Ok(entry) = self.index[shard(hash)].find_entry(hash, |other| *other == slot) {
@@ -297,7 +309,7 @@ impl Table {
         });
         let Shared { lists, texts } = &self.shared;
         let text = |number: Option<u32>| texts.get(number?).cloned();
-        Some(Record {
+        let record = Record {
             id: head.id,
             epoch: head.epoch,
             addresses: addresses.collect(),
@@ -316,11 +328,16 @@ impl Table {
             addresses_changed: head.addresses_changed,
             protocols_changed: head.protocols_changed,
             rare: rare.map(|rare| *rare).unwrap_or_default(),
-        })
+        };
+        let known = record.addresses.iter();
+        self.standings.leave(known.map(|entry| entry.history));
+        Some(record)
     }
 
     /// Packs a record into its slot.
     fn put_back(&mut self, slot: u32, record: Record) {
+        let known = record.addresses.iter();
+        self.standings.join(known.map(|entry| entry.history));
         let before = self.packed(slot);
         let (claims, dirty, protocols, agent, version) = match before {
             Some(packed) if !packed.is_vacant() => (

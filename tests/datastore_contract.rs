@@ -355,3 +355,19 @@ fn what_hangs_goes_on_when_it_is_let() {
     let clone = datastore.clone();
     assert!(datastore.is_held() && clone.is_held());
 }
+
+// --- where it is -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_datastore_says_where_it_is_also_through_others() {
+    let faulty = FaultyDatastore::new(MemoryDatastore::default());
+    let recording = RecordingDatastore::new(faulty);
+    assert_eq!(recording.location(), "MemoryDatastore");
+    assert_eq!(MemoryDatastore::default().location(), "MemoryDatastore");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.redb");
+    let datastore: Arc<dyn Datastore> = Arc::new(RedbDatastore::open(&file).unwrap());
+    assert_eq!(datastore.location(), file.display().to_string());
+    let datastore = FsDatastore::open(folder.path().join("js")).unwrap();
+    assert!(datastore.location().ends_with("js"));
+}

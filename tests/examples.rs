@@ -323,6 +323,32 @@ fn the_examples_of_one_task_end_with_their_ok_line_and_leave_nothing_behind() {
     assert!(!fixture.join(".libp2p-peerstore").exists());
 }
 
+// --- metrics -------------------------------------------------------------------------------------------------
+
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_prints_what_prometheus_would_get_and_ends() {
+    let (status, mut lines, errors) = Running::start(example("metrics")).end();
+    assert!(status.success(), "{errors}\n{lines:#?}");
+    assert_eq!(errors, "");
+    let last = lines.pop().unwrap();
+    assert_eq!(lines.last().unwrap(), "# EOF");
+    let series = lines.iter().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(last, format!("metrics: ok, {series} series of 1 peer"));
+    for line in [
+        "peerstore_dials_total{outcome=\"failure\",rank=\"1\"} 1",
+        "peerstore_dials_total{outcome=\"success\",rank=\"2\"} 1",
+        "peerstore_peers{state=\"connected\"} 1",
+        "peerstore_commits_total{outcome=\"success\"} 1",
+        "peerstore_events_total{event=\"protocols_changed\",cause=\"identify\"} 1",
+    ] {
+        assert!(
+            lines.iter().any(|other| other == line),
+            "{line} in {lines:#?}"
+        );
+    }
+}
+
 // --- node ----------------------------------------------------------------------------------------------------
 
 #[test]

@@ -7,6 +7,9 @@
 mod access;
 #[path = "redis/cluster.rs"]
 mod cluster;
+#[cfg(feature = "testing")]
+#[path = "redis/conformance.rs"]
+mod conformance;
 #[path = "redis/content.rs"]
 mod content;
 #[path = "redis/outage.rs"]

@@ -440,4 +440,8 @@ impl Datastore for FsDatastore {
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
         async move { self.shared.close() }.boxed()
     }
+
+    fn location(&self) -> String {
+        self.shared.location()
+    }
 }

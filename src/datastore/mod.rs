@@ -107,6 +107,14 @@ pub trait Datastore: Send + Sync + 'static {
     /// When the batch may not have been applied, or may not be durable.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>>;
 
+    /// Where the keys are: what an operator would look for, for the log. A path, an address; never a password.
+    /// Default: the name of the type.
+    fn location(&self) -> String {
+        let name = std::any::type_name::<Self>();
+        let name = name.split('<').next().unwrap_or(name);
+        name.rsplit("::").next().unwrap_or(name).to_owned()
+    }
+
     /// Whether a key has a value.
     ///
     /// # Errors
@@ -164,6 +172,10 @@ impl<D: Datastore + ?Sized> Datastore for Arc<D> {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
         (**self).commit(batch)
+    }
+
+    fn location(&self) -> String {
+        (**self).location()
     }
 
     fn has<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, DatastoreError>> {

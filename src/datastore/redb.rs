@@ -270,7 +270,11 @@ impl Shared {
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(handle)));
         if let Err(panic) = dropped {
             let location = self.medium.location();
-            tracing::warn!(location, "could not close: {}", message(&*panic));
+            tracing::warn!(
+                location,
+                error = message(&*panic),
+                "could not close the file"
+            );
         }
     }
 
@@ -436,5 +440,9 @@ impl Datastore for RedbDatastore {
             })
         }
         .boxed()
+    }
+
+    fn location(&self) -> String {
+        self.shared.medium.location()
     }
 }

@@ -12,10 +12,12 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
+use tracing::Instrument;
 
 use super::{
     codec, key,
     pending::{Begun, Change, Due, InFlight, Unsaved, Waiter},
+    story::Story,
 };
 use crate::{
     datastore::{Batch, Datastore, DatastoreError},
@@ -60,6 +62,7 @@ impl Engine {
 
     /// Runs until the store is shut down or its last handle dropped.
     pub(crate) async fn run(mut self) {
+        let mut story = Story::default();
         loop {
             self.until_due().await;
             let Begun {
@@ -68,12 +71,17 @@ impl Engine {
                 waiters,
                 closing,
             } = self.store.with(|state, _| state.pending.begin());
-            let outcome = self.commit(changes.into_vec(), records.into_vec()).await;
+            let commit = self.commit(changes.into_vec(), records.into_vec());
+            let span = tracing::debug_span!("PeerStore::commit");
+            let (saved, outcome) = commit.instrument(span).await;
             if closing {
                 self.close().await;
+                let known = self.store.read(|state, _| state.table.len());
+                Story::closed(saved, known, &outcome);
                 self.end.last = Some((waiters, outcome));
                 return;
             }
+            story.tried(saved, &outcome, self.store.clock().elapsed());
             answer(waiters, &outcome);
         }
     }
@@ -107,17 +115,17 @@ impl Engine {
         .await;
     }
 
-    /// Writes what was dirty; what it could not write is dirty again.
+    /// Writes what was dirty; what it could not write is dirty again. Returns of how many peers it was written, too.
     async fn commit(
         &self,
         changes: Vec<(PeerId, Change)>,
         mut records: Vec<u32>,
-    ) -> Result<(), Unsaved> {
+    ) -> (usize, Result<(), Unsaved>) {
         let in_flight = InFlight::new(&changes, PEERS_PER_COMMIT);
         self.store
             .with(|state, _| state.pending.set_in_flight(in_flight));
         let mut rest = changes.into_iter();
-        let (mut unwritten, mut error) = (Vec::new(), None);
+        let (mut unwritten, mut error, mut saved) = (Vec::new(), None, 0);
         while error.is_none() {
             let mut part: Vec<_> = rest.by_ref().take(PEERS_PER_COMMIT).collect();
             if part.len() < PEERS_PER_COMMIT {
@@ -129,6 +137,7 @@ impl Engine {
             match self.commit_part(&mut part).await {
                 Ok(()) => {
                     let written = part.len();
+                    saved += written;
                     self.store.with(|state, _| state.pending.committed(written));
                 }
                 Err(refused) => (unwritten, error) = (part, Some(Arc::new(refused))),
@@ -156,18 +165,13 @@ impl Engine {
             }
             (unsaved, over)
         });
-        let Some(error) = error else {
-            return Ok(());
-        };
-        tracing::warn!(
-            unsaved,
-            error = &*error as &dyn std::error::Error,
-            "could not save peers; nothing is lost, it will be tried again"
-        );
-        Err(Unsaved {
-            peers: unsaved,
-            error,
-        })
+        let outcome = error.map_or(Ok(()), |error| {
+            Err(Unsaved {
+                peers: unsaved,
+                error,
+            })
+        });
+        (saved, outcome)
     }
 
     /// Fills a part with what of the next records is not saved: from now on they are in flight.
@@ -203,15 +207,26 @@ impl Engine {
     }
 
     async fn commit_part(&self, part: &mut [(PeerId, Change)]) -> Result<(), DatastoreError> {
+        let (clock, meter) = (self.store.clock(), self.store.meter());
+        let (begun, peers) = (clock.elapsed(), part.len());
         let work = async {
             let batch = self.batch(part).await?;
             if batch.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
-            tracing::debug!(peers = part.len(), keys = batch.len(), "committing peers");
-            self.datastore.commit(batch).await
+            tracing::debug!(peers, keys = batch.len(), "committing peers");
+            meter.batch(&batch);
+            self.datastore.commit(batch).await?;
+            Ok(true)
         };
-        caught("commit", work).await
+        let written = caught("commit", work).await;
+        let took = clock.elapsed().saturating_sub(begun);
+        match &written {
+            Ok(true) => meter.commit(Ok(peers), took),
+            Ok(false) => {}
+            Err(_) => meter.commit(Err(()), took),
+        }
+        written.map(drop)
     }
 
     async fn batch(&self, part: &mut [(PeerId, Change)]) -> Result<Batch, DatastoreError> {

@@ -17,6 +17,7 @@ use crate::{
     clock::Timestamp,
     config::Config,
     datastore::{Datastore, DatastoreError},
+    metrics::Counts,
     record::{Books, Class, Foreign, Record, check_metadata, check_protocols, is_inlined},
     refusal::Reasons,
     seat::List,
@@ -54,7 +55,8 @@ pub(crate) async fn load(
     report.expired = state.expire_loaded(now);
     report.peers = state.table.len();
     state.loaded = now.wall;
-    tracing::info!(?report, "loaded the peer store");
+    // Loading is nobody's news.
+    state.counts = Counts::default();
     Ok((state, report))
 }
 

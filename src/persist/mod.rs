@@ -14,6 +14,7 @@ pub(crate) mod key;
 mod limits;
 mod load;
 mod pending;
+mod story;
 
 pub(crate) use engine::{Engine, caught};
 pub(crate) use load::load;

@@ -450,6 +450,18 @@ impl Pending {
         self.in_flight.rest + self.marked + self.dirty.len - again
     }
 
+    /// Peers with changes that wait for a commit.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn dirty(&self) -> usize {
+        self.marked + self.dirty.len
+    }
+
+    /// Peers in the commit that is under way.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn committing(&self) -> usize {
+        self.in_flight.rest
+    }
+
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
         if std::mem::take(&mut self.signal) {
             self.engine.take()

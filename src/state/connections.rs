@@ -59,7 +59,7 @@ impl State {
         self.links.count(peer)
     }
 
-    pub(crate) fn connected_peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
+    pub(crate) fn connected_peers(&self) -> impl ExactSizeIterator<Item = &PeerId> + '_ {
         self.links.peers()
     }
 

@@ -8,6 +8,7 @@ use super::{By, MAX_IGNORED, Now, State, Written, rules};
 use crate::{
     budget::MAX_EXPIRED,
     event::{Cause, Event},
+    metrics::Happened,
     persist::Change,
     record::{Books, Delta, Latency, Record, Rules},
     refusal::Refused,
@@ -52,6 +53,7 @@ impl State {
         let mut delta = Delta::default();
         let claimed = slot.map(|slot| self.claimed(slot)).unwrap_or_default();
         let rules = rules!(self, now);
+        let is_new = slot.is_none();
         let slot = match slot {
             Some(slot) => {
                 self.table.change(slot, |record| {
@@ -76,17 +78,23 @@ impl State {
         let Some(slot) = slot else {
             self.refusals.merge(&delta.refused);
             return Written {
-                changed: false,
                 refused: delta.refused,
+                ..Written::default()
             };
         };
+        if is_new {
+            self.counts.count(Happened::PeerAdded, cause);
+        }
         self.update_claims(slot, &claimed);
         if matches!(cause, Cause::Identify | Cause::Dial)
             && delta.changed.contains(Books::ADDRESSES)
         {
             self.displace_claims(slot, now);
         }
-        self.finish(slot, peer, delta, cause, now)
+        Written {
+            added: is_new.then_some(cause),
+            ..self.finish(slot, peer, delta, cause, now)
+        }
     }
 
     /// Applies a rule to a peer that is known, and does nothing otherwise.
@@ -185,7 +193,10 @@ impl State {
         let written = Written {
             changed: !delta.changed.is_empty(),
             refused: delta.refused,
+            added: None,
         };
+        let keys = delta.metadata.len();
+        self.counts.changed(delta.changed, keys, cause);
         if written.changed && self.bus.has_reader(&peer) {
             self.publish_changes(slot, delta.changed, &delta.metadata, cause, now);
         }
@@ -331,6 +342,8 @@ impl State {
                 record.clear_tags(&mut delta);
             });
             self.update_claims(slot, &claimed);
+            let keys = delta.metadata.len();
+            self.counts.changed(delta.changed, keys, Cause::User);
             if self.bus.has_reader(&peer) {
                 self.publish_changes(slot, delta.changed, &delta.metadata, Cause::User, now);
             }
@@ -371,6 +384,7 @@ impl State {
         } else {
             self.pending.purge_evicted(peer, now.elapsed);
         }
+        self.counts.count(Happened::PeerRemoved, cause);
         if self.bus.has_reader(&peer) {
             self.bus.publish(Event::PeerRemoved { peer, cause });
         }

@@ -26,9 +26,10 @@ use crate::{
     claims::Claims,
     clock::Timestamp,
     config::Config,
-    event::Bus,
+    event::{Bus, Cause},
     group::Reach,
     links::Links,
+    metrics::Counts,
     network::Network,
     persist::Pending,
     quality::Model,
@@ -81,6 +82,8 @@ pub struct Changed {
 pub(crate) struct Written {
     pub(crate) changed: bool,
     pub(crate) refused: Reasons,
+    /// What made the peer known, if this did.
+    pub(crate) added: Option<Cause>,
 }
 
 impl Written {
@@ -119,6 +122,7 @@ pub(crate) struct State {
     pub(crate) bus: Bus,
     pub(crate) pending: Pending,
     refusals: Refusals,
+    pub(crate) counts: Counts,
     /// False after shutdown: what the swarm learns is no longer stored.
     pub(crate) gathering: bool,
     links: Links,
@@ -143,6 +147,7 @@ impl State {
             pending: Pending::new(&config, persistent),
             config,
             refusals: Refusals::default(),
+            counts: Counts::default(),
             gathering: true,
             links: Links::default(),
             pressure: Pressure::default(),

@@ -273,4 +273,8 @@ impl<D: Datastore> Datastore for FaultyDatastore<D> {
         }
         .boxed()
     }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
 }

@@ -156,4 +156,8 @@ impl<D: Datastore> Datastore for RecordingDatastore<D> {
         self.record.change(|record| record.closes += 1);
         self.inner.close()
     }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
 }

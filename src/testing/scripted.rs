@@ -51,4 +51,8 @@ impl<D: Datastore> Datastore for ScriptedDatastore<D> {
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
         self.inner.close()
     }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
 }

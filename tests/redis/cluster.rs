@@ -24,7 +24,7 @@ const QUICK: Duration = Duration::from_millis(1_500);
 const PATIENT: Duration = Duration::from_secs(60);
 
 /// Six servers at a time are enough for the machine.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn config() -> RedisConfig {
     RedisConfig::new("n")

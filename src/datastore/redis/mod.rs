@@ -279,6 +279,10 @@ impl Datastore for RedisDatastore {
         }
         .boxed()
     }
+
+    fn location(&self) -> String {
+        self.shared.location.clone()
+    }
 }
 
 impl Shared {
@@ -317,7 +321,7 @@ impl Shared {
                 return Err(failure);
             }
             if let Err(failure) = self.nodes.refresh().await {
-                tracing::debug!(%failure, "cannot ask the Redis cluster for its slots");
+                tracing::debug!(error = %failure, "cannot ask the Redis cluster for its slots");
             }
         }
     }

@@ -76,6 +76,7 @@ async fn scan(shared: &Shared, query: &str, pages: &mut mpsc::Sender<Page>) -> R
             parts,
             ranked: prefixes > 1,
             missed: false,
+            told_of_length: false,
         };
         let mut attempts = Attempts::during(shared.config.retry_for);
         loop {
@@ -98,12 +99,12 @@ async fn scan(shared: &Shared, query: &str, pages: &mut mpsc::Sender<Page>) -> R
             if seen.hashes.len() > found {
                 attempts = Attempts::during(shared.config.retry_for);
             }
-            tracing::debug!(%failure, "a query of Redis begins anew");
+            tracing::debug!(error = %failure, "a query of Redis begins anew");
             if !attempts.again().await {
                 return Err(failure.into());
             }
             if let Err(failure) = shared.nodes.refresh().await {
-                tracing::debug!(%failure, "cannot ask the Redis cluster for its slots");
+                tracing::debug!(error = %failure, "cannot ask the Redis cluster for its slots");
             }
         }
     }
@@ -206,11 +207,16 @@ async fn fetch(
             answer => return Err(shared.refused(&answer, "STRLEN", node).into()),
         };
         if length > shared.config.max_value_len {
-            tracing::warn!(
-                key = physical,
-                bytes = length,
-                "left out a value that is longer than `RedisConfig::max_value_len`; delete it, or raise that limit"
-            );
+            if std::mem::replace(&mut seen.told_of_length, true) {
+                tracing::debug!(key = physical, bytes = length, "left out a long value");
+            } else {
+                tracing::warn!(
+                    key = physical,
+                    bytes = length,
+                    "left out a value that is longer than `RedisConfig::max_value_len`, and perhaps others; delete it, or \
+                     raise that limit"
+                );
+            }
             continue;
         }
         bytes += length;
@@ -337,6 +343,8 @@ struct Seen<'a> {
     ranked: bool,
     /// Whether a key was met where it cannot be read: its slot is being moved.
     missed: bool,
+    /// Whether the log says already that a value is too long.
+    told_of_length: bool,
 }
 
 impl Seen<'_> {
@@ -380,6 +388,7 @@ mod tests {
             parts,
             ranked: true,
             missed: false,
+            told_of_length: false,
         }
     }
 

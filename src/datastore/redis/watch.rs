@@ -29,7 +29,7 @@ pub(super) async fn run(shared: Weak<Shared>) {
         pause = match shared.rewrite().await {
             Ok(()) => WATCH,
             Err(failure) => {
-                tracing::debug!(%failure, "cannot look after what was committed lately");
+                tracing::debug!(error = %failure, "cannot look after what was committed lately");
                 (2 * pause).min(MAX_WATCH)
             }
         };

@@ -99,13 +99,13 @@ pub(super) async fn write(
         let Some(failure) = failure else {
             return Written { done, failure };
         };
-        tracing::debug!(%failure, "a write to Redis failed");
+        tracing::debug!(error = %failure, "a write to Redis failed");
         if failure.remedy == Remedy::None || !attempts.again().await {
             let failure = Some(failure);
             return Written { done, failure };
         }
         if let Err(failure) = nodes.refresh().await {
-            tracing::debug!(%failure, "cannot ask the Redis cluster for its slots");
+            tracing::debug!(error = %failure, "cannot ask the Redis cluster for its slots");
         }
     }
 }
