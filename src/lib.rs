@@ -215,6 +215,8 @@ mod error;
 mod escape;
 mod event;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod group;
 mod history;
 mod inner;
