@@ -1,0 +1,753 @@
+//! A behaviour, and observed behaviours beside it, are told by a swarm and by their peers whatever comes. After each
+//! event the store is within its limits, knows who is connected, tells each difference and nothing else, and offers
+//! nothing that it must not.
+
+mod bytes;
+mod talk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
+    num::NonZeroUsize,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, multiaddr::Protocol, transport::PortUse};
+use libp2p_identify as identify;
+use libp2p_identity::PeerId;
+use libp2p_kad as kad;
+use libp2p_peerstore::{
+    Cause, Config, Event, ManualClock, Observed, PeerStore, PeerStoreBehaviour, Subscription,
+};
+use libp2p_swarm::{
+    AddressChange, ConnectionClosed, ConnectionDenied, ConnectionId, DialFailure, FromSwarm,
+    NetworkBehaviour, NewExternalAddrOfPeer, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    behaviour::ConnectionEstablished, dummy,
+};
+
+use self::{
+    bytes::Bytes,
+    talk::LOCAL,
+};
+
+/// Lets happen what the bytes say.
+///
+/// # Panics
+///
+/// When the store does something that it must not.
+pub fn run(bytes: &[u8]) {
+    let mut bytes = Bytes::new(bytes);
+    let mut world = World::new(&mut bytes);
+    while !bytes.is_empty() {
+        world.happen(&mut bytes);
+        world.check();
+    }
+    world.end();
+}
+
+/// A behaviour that says what it is told to.
+struct Scripted<E> {
+    script: VecDeque<ToSwarm<E, Infallible>>,
+    /// What it adds to the next dial.
+    addresses: Vec<Multiaddr>,
+}
+
+impl<E: Send + 'static> NetworkBehaviour for Scripted<E> {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = E;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        Ok(std::mem::take(&mut self.addresses))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.script.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+fn scripted<E>() -> Scripted<E> {
+    Scripted {
+        script: VecDeque::new(),
+        addresses: Vec::new(),
+    }
+}
+
+struct World {
+    config: Config,
+    clock: ManualClock,
+    store: PeerStore,
+    behaviour: PeerStoreBehaviour,
+    identify: Observed<Scripted<identify::Event>>,
+    kad: Observed<Scripted<kad::Event>>,
+    /// Connections that are open.
+    open: Vec<(ConnectionId, PeerId, ConnectedPoint)>,
+    /// Dials that the behaviour asked for.
+    dials: VecDeque<(ConnectionId, PeerId)>,
+    connections: usize,
+    /// What turned out to be an address of this node, and is in no offer until that may be over.
+    own: Vec<Multiaddr>,
+    events: Subscription,
+    mirror: Mirror,
+    /// What waits for the behaviour to be polled, should it keep up.
+    expected: VecDeque<String>,
+    refused: u64,
+}
+
+impl World {
+    fn new(bytes: &mut Bytes<'_>) -> Self {
+        let clock = ManualClock::default();
+        let (config, options) = config(bytes);
+        let config = config.with_clock(clock.clone());
+        let store = PeerStore::in_memory(talk::peer(LOCAL), config.clone());
+        let mut behaviour = PeerStoreBehaviour::new(store.clone()).unwrap();
+        if options & 1 != 0 {
+            behaviour = behaviour.with_feelers(Duration::from_secs(30));
+        }
+        if options & 2 != 0 {
+            let two = NonZeroUsize::new(2).unwrap();
+            behaviour = behaviour.with_redial(two, two);
+        }
+        Self {
+            identify: store.observe(scripted()),
+            kad: store
+                .observe(scripted())
+                .pass_dial_addresses(options & 4 != 0),
+            open: Vec::new(),
+            dials: VecDeque::new(),
+            connections: 0,
+            own: Vec::new(),
+            events: store.subscribe(),
+            mirror: Mirror::default(),
+            expected: VecDeque::new(),
+            refused: 0,
+            behaviour,
+            store,
+            config,
+            clock,
+        }
+    }
+
+    // --- what happens ---------------------------------------------------------------------------------------------
+
+    fn happen(&mut self, bytes: &mut Bytes<'_>) {
+        match bytes.next() % 32 {
+            0..=3 => self.dialled(bytes),
+            4..=5 => self.accepted(bytes),
+            6..=7 => self.closed(bytes),
+            8 => self.moved(bytes),
+            9..=11 => self.dial_failed(bytes),
+            12 => {
+                let (peer_id, addr) = (talk::who(bytes), talk::address(bytes));
+                let found = NewExternalAddrOfPeer { peer_id, addr: &addr };
+                self.behaviour
+                    .on_swarm_event(FromSwarm::NewExternalAddrOfPeer(found));
+            }
+            13 => self.own_addresses(bytes),
+            14..=18 => {
+                let said = talk::identify(bytes);
+                self.identify.script.push_back(said);
+                self.listen();
+            }
+            19..=22 => {
+                let said = talk::kad(bytes);
+                self.kad.script.push_back(said);
+                self.listen();
+            }
+            23 => {
+                let (peer, protocols) = (talk::who(bytes), talk::protocols(bytes));
+                let connection = ConnectionId::new_unchecked(0);
+                self.behaviour
+                    .on_connection_handler_event(peer, connection, protocols);
+            }
+            24..=26 => self.asked(bytes),
+            27 => self.hooks(bytes),
+            28..=29 => self.clock.advance(talk::duration(bytes)),
+            _ => self.poll(),
+        }
+    }
+
+    /// Hands on what the observed behaviours say, as a swarm does.
+    fn listen(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            let said = match self.identify.poll(&mut context) {
+                Poll::Ready(said) => Some(said.map_out(|_| ())),
+                Poll::Pending => match self.kad.poll(&mut context) {
+                    Poll::Ready(said) => Some(said.map_out(|_| ())),
+                    Poll::Pending => None,
+                },
+            };
+            match said {
+                Some(ToSwarm::NewExternalAddrOfPeer { peer_id, address }) => {
+                    let found = NewExternalAddrOfPeer {
+                        peer_id,
+                        addr: &address,
+                    };
+                    self.behaviour
+                        .on_swarm_event(FromSwarm::NewExternalAddrOfPeer(found));
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn connection(&mut self) -> ConnectionId {
+        self.connections += 1;
+        ConnectionId::new_unchecked(self.connections)
+    }
+
+    fn established(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        endpoint: ConnectedPoint,
+        failed_addresses: &[Multiaddr],
+    ) {
+        let other_established = self.count(peer_id);
+        self.behaviour
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses,
+                other_established,
+            }));
+        self.open.push((connection_id, peer_id, endpoint));
+    }
+
+    fn count(&self, peer: PeerId) -> usize {
+        let of = |(_, other, _): &&(_, PeerId, _)| *other == peer;
+        self.open.iter().filter(of).count()
+    }
+
+    fn dialled(&mut self, bytes: &mut Bytes<'_>) {
+        if self.open.len() >= 24 {
+            return;
+        }
+        let (connection, peer) = match self.dials.pop_front() {
+            Some(dial) => dial,
+            None => (self.connection(), talk::remote(bytes)),
+        };
+        let address = talk::form(bytes, peer);
+        let role_override = if bytes.next() % 8 == 1 {
+            Endpoint::Listener
+        } else {
+            Endpoint::Dialer
+        };
+        let port_use = PortUse::Reuse;
+        let failed = talk::addresses(bytes, peer);
+        // As the swarm does: some behaviour may still say no.
+        let hook = self.behaviour.handle_established_outbound_connection(
+            connection,
+            peer,
+            &address,
+            role_override,
+            port_use,
+        );
+        assert!(hook.is_ok());
+        if bytes.next() % 8 == 1 {
+            let error = libp2p_swarm::DialError::Denied {
+                cause: ConnectionDenied::new("unwanted"),
+            };
+            self.failed(connection, Some(peer), &error);
+            return;
+        }
+        let endpoint = ConnectedPoint::Dialer {
+            address,
+            role_override,
+            port_use,
+        };
+        self.established(connection, peer, endpoint, &failed);
+    }
+
+    fn accepted(&mut self, bytes: &mut Bytes<'_>) {
+        if self.open.len() >= 24 {
+            return;
+        }
+        let (connection, peer) = (self.connection(), talk::remote(bytes));
+        let (local_addr, send_back_addr) = (talk::address(bytes), talk::address(bytes));
+        let pending = self.behaviour.handle_pending_inbound_connection(
+            connection,
+            &local_addr,
+            &send_back_addr,
+        );
+        assert!(pending.is_ok());
+        let hook = self.behaviour.handle_established_inbound_connection(
+            connection,
+            peer,
+            &local_addr,
+            &send_back_addr,
+        );
+        assert!(hook.is_ok());
+        let endpoint = ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        };
+        self.established(connection, peer, endpoint, &[]);
+    }
+
+    fn closed(&mut self, bytes: &mut Bytes<'_>) {
+        if self.open.is_empty() {
+            return;
+        }
+        let n = usize::from(bytes.next()) % self.open.len();
+        self.close(n);
+    }
+
+    fn close(&mut self, n: usize) {
+        let (connection_id, peer_id, endpoint) = self.open.remove(n);
+        let remaining_established = self.count(peer_id);
+        self.behaviour
+            .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id,
+                endpoint: &endpoint,
+                cause: None,
+                remaining_established,
+            }));
+    }
+
+    fn moved(&mut self, bytes: &mut Bytes<'_>) {
+        if self.open.is_empty() {
+            return;
+        }
+        let n = usize::from(bytes.next()) % self.open.len();
+        let to = talk::address(bytes);
+        let (connection_id, peer_id, endpoint) = &mut self.open[n];
+        let old = endpoint.clone();
+        endpoint.set_remote_address(to);
+        self.behaviour
+            .on_swarm_event(FromSwarm::AddressChange(AddressChange {
+                peer_id: *peer_id,
+                connection_id: *connection_id,
+                old: &old,
+                new: endpoint,
+            }));
+    }
+
+    fn dial_failed(&mut self, bytes: &mut Bytes<'_>) {
+        let (connection, peer) = match self.dials.pop_front() {
+            Some((connection, peer)) => (connection, Some(peer)),
+            None => (self.connection(), talk::somebody(bytes)),
+        };
+        let error = talk::dial_error(bytes, peer.unwrap_or(talk::peer(0)));
+        if let (libp2p_swarm::DialError::WrongPeerId { obtained, address }, Some(expected)) =
+            (&error, peer)
+            && *obtained == talk::peer(LOCAL)
+            && let Some(bare) = bare(address, expected)
+        {
+            self.own.push(bare);
+        }
+        self.failed(connection, peer, &error);
+    }
+
+    fn failed(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: Option<PeerId>,
+        error: &libp2p_swarm::DialError,
+    ) {
+        self.behaviour
+            .on_swarm_event(FromSwarm::DialFailure(DialFailure {
+                peer_id,
+                error,
+                connection_id,
+            }));
+    }
+
+    /// This node's own addresses, and what else is not about peers.
+    fn own_addresses(&mut self, bytes: &mut Bytes<'_>) {
+        let address = talk::address(bytes);
+        if talk::own_addresses(bytes, &address, |event| {
+            self.behaviour.on_swarm_event(event)
+        }) {
+            self.own.clear();
+        }
+    }
+
+    /// Somebody dials: the store and the observed behaviours are asked for addresses.
+    fn asked(&mut self, bytes: &mut Bytes<'_>) {
+        let peer = talk::somebody(bytes);
+        let given = match peer {
+            Some(peer) => talk::addresses(bytes, peer),
+            None => Vec::new(),
+        };
+        let connection = self.connection();
+        if let Some(peer) = peer {
+            self.assert_offers(connection, peer, &given);
+            self.kad.addresses = talk::addresses(bytes, peer);
+            self.identify.addresses = talk::addresses(bytes, peer);
+        }
+        let kad = &mut self.kad as &mut dyn Dial;
+        for behaviour in [kad, &mut self.identify] {
+            let added = behaviour.added(connection, peer, &given);
+            assert!(peer.is_some() || added.is_empty());
+        }
+    }
+
+    /// What the store offers is a part of what it knows, fit to be dialled, and each address once.
+    fn assert_offers(&mut self, connection: ConnectionId, peer: PeerId, given: &[Multiaddr]) {
+        let offers = self.behaviour.handle_pending_outbound_connection(
+            connection,
+            Some(peer),
+            given,
+            Endpoint::Dialer,
+        );
+        let offers = offers.unwrap();
+        let known = self.store.addresses().get(&peer).unwrap_or_default();
+        assert!(offers.len() <= self.config.max_dial_addresses().get());
+        let mut met = BTreeSet::new();
+        for offer in &offers {
+            let mut address = offer.clone();
+            assert_eq!(address.pop(), Some(Protocol::P2p(peer)), "{offer}");
+            assert!(known.contains(&address), "{offer} is not known");
+            assert!(!self.own.contains(&address), "{offer} is our own");
+            assert!(!given.iter().any(|given| bare(given, peer).as_ref() == Some(&address)));
+            assert!(met.insert(address), "{offer} twice");
+        }
+    }
+
+    /// Hooks that hold for no peer.
+    fn hooks(&mut self, bytes: &mut Bytes<'_>) {
+        let (connection, address) = (self.connection(), talk::address(bytes));
+        let offers = self.behaviour.handle_pending_outbound_connection(
+            connection,
+            None,
+            std::slice::from_ref(&address),
+            Endpoint::Dialer,
+        );
+        assert!(offers.unwrap().is_empty());
+        let connection = ConnectionId::new_unchecked(usize::from(bytes.next()));
+        let error = libp2p_swarm::ListenError::Aborted;
+        self.behaviour.on_swarm_event(FromSwarm::ListenFailure(
+            libp2p_swarm::ListenFailure {
+                local_addr: &address,
+                send_back_addr: &address,
+                error: &error,
+                connection_id: connection,
+                peer_id: talk::somebody(bytes),
+            },
+        ));
+    }
+
+    /// The swarm polls the behaviour until it has nothing more to say: all events that were, in their order, and no
+    /// others; of those that were too many for its queue it tells how many.
+    fn poll(&mut self) {
+        self.read();
+        let mut context = Context::from_waker(Waker::noop());
+        let most = self.config.event_capacity().get() + 1 + 64;
+        let (mut events, mut lost) = (Vec::new(), false);
+        for n in 0.. {
+            assert!(n <= most, "it has no end");
+            match self.behaviour.poll(&mut context) {
+                Poll::Ready(ToSwarm::GenerateEvent(Event::Lagged(missed))) => {
+                    assert!(missed > 0 && events.is_empty());
+                    lost = true;
+                }
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => events.push(format!("{event:?}")),
+                Poll::Ready(ToSwarm::Dial { opts }) => {
+                    let peer = opts.get_peer_id().unwrap();
+                    assert_ne!(peer, talk::peer(LOCAL));
+                    self.dials.push_back((opts.connection_id(), peer));
+                }
+                Poll::Ready(other) => panic!("{other:?}"),
+                Poll::Pending => break,
+            }
+        }
+        // What expires may be collected by the poll itself.
+        self.read();
+        assert!(events.len() <= self.config.event_capacity().get());
+        let expected = std::mem::take(&mut self.expected);
+        if self.config.swarm_events() && !lost && expected.len() == events.len() {
+            assert_eq!(events, Vec::from(expected));
+        } else if !self.config.swarm_events() {
+            assert!(events.is_empty());
+        } else {
+            // Events that later ones had made obsolete are left out first.
+            assert!(expected.len() > self.config.event_capacity().get() / 2, "{expected:?}");
+            assert!(events.iter().all(|event| expected.contains(event)));
+        }
+        assert!(self.dials.len() <= 64);
+        self.dials.truncate(8);
+    }
+
+    // --- what must hold -------------------------------------------------------------------------------------------
+
+    fn check(&mut self) {
+        // What has expired is hidden at once, and told when it is collected.
+        let len = self.store.len();
+        assert!(len <= self.config.max_peers().get());
+        self.read();
+        let now = copy(&self.store, &self.config);
+        assert_eq!(self.mirror.peers, now);
+        assert_eq!(now.len(), len);
+        let mut connected: BTreeMap<PeerId, usize> = BTreeMap::new();
+        for (_, peer, _) in &self.open {
+            *connected.entry(*peer).or_default() += 1;
+        }
+        let told: BTreeSet<PeerId> = self.store.connected_peers().into_iter().collect();
+        assert_eq!(told, connected.keys().copied().collect());
+        for n in 0..=LOCAL {
+            let count = connected.get(&talk::peer(n)).copied().unwrap_or_default();
+            assert_eq!(self.store.connections(&talk::peer(n)), count);
+            if let Some(known) = self.store.get(&talk::peer(n)) {
+                assert_eq!(known.connected, count > 0);
+            }
+        }
+        let refused = self.store.refusals().total();
+        assert!(refused >= self.refused);
+        self.refused = refused;
+    }
+
+    /// Reads what was told, which keeps the copy up to date.
+    fn read(&mut self) {
+        while let Some(event) = self.events.try_next() {
+            if self.config.swarm_events() {
+                self.expected.push_back(format!("{event:?}"));
+            }
+            self.mirror.apply(event, &self.store);
+        }
+    }
+
+    /// All connections end, and nothing is heard for years: then nothing is left.
+    fn end(mut self) {
+        while !self.open.is_empty() {
+            self.close(0);
+        }
+        self.check();
+        self.clock.advance(Duration::from_secs(3 * 365 * 86_400));
+        self.check();
+        assert_eq!(self.store.len(), 0, "{:?}", self.store.peers());
+        self.poll();
+        self.check();
+    }
+}
+
+/// What the observed behaviours have in common.
+trait Dial {
+    fn added(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        given: &[Multiaddr],
+    ) -> Vec<Multiaddr>;
+}
+
+impl<E: Send + 'static> Dial for Observed<Scripted<E>> {
+    fn added(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        given: &[Multiaddr],
+    ) -> Vec<Multiaddr> {
+        let role = Endpoint::Dialer;
+        self.handle_pending_outbound_connection(connection, peer, given, role)
+            .unwrap()
+    }
+}
+
+fn config(bytes: &mut Bytes<'_>) -> (Config, u8) {
+    let size = |n: usize| NonZeroUsize::new(n).unwrap();
+    let mut config = Config::default();
+    let limits = bytes.next();
+    if limits & 1 != 0 {
+        config = config.with_max_peers(size(1 + bytes.below(6)));
+    }
+    if limits & 2 != 0 {
+        config = config
+            .with_max_addresses_per_peer(size(1 + bytes.below(4)))
+            .with_max_dial_addresses(size(1 + bytes.below(3)));
+    }
+    if limits & 4 != 0 {
+        config = config
+            .with_max_protocols_per_peer(size(2))
+            .with_max_metadata_per_peer(size(1))
+            .with_max_protocol_len(size(8))
+            .with_max_metadata_value_len(size(4));
+    }
+    if limits & 8 != 0 {
+        config = config
+            .with_max_claims_per_ip(size(1 + bytes.below(2)))
+            .with_max_hearsay_names(bytes.below(2));
+    }
+    if limits & 16 != 0 {
+        config = config.with_event_capacity(size(1 + bytes.below(8)));
+    }
+    if limits & 32 != 0 {
+        config = config
+            .with_hearsay_lifetime(Duration::from_secs(1_000))
+            .with_self_told_lifetime(Duration::from_secs(2_500))
+            .with_proven_lifetime(Duration::from_secs(40_000))
+            .with_wrong_peer_block(Duration::from_secs(1_800));
+    }
+    if limits & 64 != 0 {
+        config = config.with_max_address_len(size(7 + bytes.below(40)));
+    }
+    let rules = bytes.next();
+    if rules & 8 != 0 {
+        config = config.with_address_filter(libp2p_peerstore::public_only);
+    }
+    config = config
+        .with_keep_proven_on_replace(rules & 16 != 0)
+        .with_private_hearsay(rules & 32 != 0)
+        .with_gate_dials(rules & 64 == 0)
+        .with_swarm_events(rules & 128 == 0);
+    (config, rules)
+}
+
+// --- a copy that is kept from events ----------------------------------------------------------------------------
+
+/// What events can tell of a peer. The order of addresses is none of it: it changes with time alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Copied {
+    addresses: BTreeSet<Multiaddr>,
+    protocols: BTreeSet<String>,
+    key: bool,
+    metadata: BTreeMap<String, Vec<u8>>,
+}
+
+impl Copied {
+    /// A key that the peer id contains is always known, and no event.
+    fn new(peer: &PeerId) -> Self {
+        Self {
+            key: talk::is_inlined(peer),
+            ..Self::default()
+        }
+    }
+}
+
+fn copy(store: &PeerStore, config: &Config) -> BTreeMap<PeerId, Copied> {
+    let peers = store.peers().into_iter().map(|known| {
+        assert_ne!(known.id, talk::peer(LOCAL));
+        assert!(known.addresses.len() <= config.max_addresses_per_peer().get());
+        for info in &known.addresses {
+            assert!(info.address.len() <= config.max_address_len().get());
+            assert!((0.0..=1.0).contains(&info.confidence));
+            let own = Protocol::P2p(known.id);
+            assert_ne!(info.address.iter().last(), Some(own));
+        }
+        assert!(known.protocols.len() <= config.max_protocols_per_peer().get());
+        assert!(known.metadata.len() <= config.max_metadata_per_peer().get());
+        for (name, value) in &known.metadata {
+            assert!(name.len() <= config.max_metadata_key_len().get());
+            assert!(value.len() <= config.max_metadata_value_len().get());
+        }
+        let copied = Copied {
+            addresses: known.multiaddrs().cloned().collect(),
+            protocols: known.protocols.iter().map(ToString::to_string).collect(),
+            key: known.public_key.is_some(),
+            metadata: known.metadata,
+        };
+        assert_eq!(copied.addresses.len(), known.addresses.len());
+        (known.id, copied)
+    });
+    peers.collect()
+}
+
+#[derive(Default)]
+struct Mirror {
+    peers: BTreeMap<PeerId, Copied>,
+    /// Whether it had to start again: then the events that wait may tell of what it has seen already.
+    lagged: bool,
+}
+
+impl Mirror {
+    fn apply(&mut self, event: Event, store: &PeerStore) {
+        let Some(peer) = event.peer() else {
+            assert!(matches!(event, Event::Lagged(1..)), "{event:?}");
+            self.peers = copy(store, &Config::default().with_max_addresses_per_peer(NonZeroUsize::MAX));
+            self.lagged = true;
+            return;
+        };
+        let known = self.peers.get(&peer);
+        let is_addition = matches!(event, Event::PeerAdded { .. });
+        assert!(
+            self.lagged || known.is_none() == is_addition,
+            "a peer is added first, and once: {event:?}"
+        );
+        let before = known.cloned().unwrap_or_else(|| Copied::new(&peer));
+        let mut now = before.clone();
+        match &event {
+            Event::PeerAdded { .. } => {}
+            Event::AddressesChanged {
+                addresses, cause, ..
+            } => {
+                now.addresses = addresses.iter().cloned().collect();
+                assert_eq!(now.addresses.len(), addresses.len());
+                // One that was added may have displaced itself: only then nothing is different.
+                assert!(self.lagged || now != before || *cause == Cause::Evicted, "{event:?}");
+            }
+            Event::ProtocolsChanged { protocols, .. } => {
+                now.protocols = protocols.iter().map(ToString::to_string).collect();
+                assert_eq!(now.protocols.len(), protocols.len());
+                assert!(self.lagged || now != before, "{event:?}");
+            }
+            Event::PublicKeyKnown { known, .. } => {
+                assert!(self.lagged || now.key != *known, "{event:?}");
+                now.key = *known;
+            }
+            // The value is not in the event: it may be large.
+            Event::MetadataChanged { key, .. } => {
+                match store.metadata().get_value(&peer, key) {
+                    Some(value) => now.metadata.insert(key.to_string(), value),
+                    None => now.metadata.remove(&**key),
+                };
+            }
+            Event::PeerRemoved { .. } => {
+                self.peers.remove(&peer);
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+        self.peers.insert(peer, now);
+    }
+}
+
+/// An address without what says whose it is.
+fn bare(address: &Multiaddr, peer: PeerId) -> Option<Multiaddr> {
+    let mut bare = address.clone();
+    while bare.iter().last() == Some(Protocol::P2p(peer)) {
+        bare.pop();
+    }
+    (!bare.is_empty()).then_some(bare)
+}
