@@ -108,7 +108,9 @@ fn file_names(text: &str, bytes: &[u8]) {
             match file::kind(&place.file) {
                 file::Kind::Value(last) => {
                     assert_eq!(format!("{}/{last}", place.folder), key);
-                    let folded = key.replace("AgentVersion", "").replace("ProtocolVersion", "");
+                    let folded = key
+                        .replace("AgentVersion", "")
+                        .replace("ProtocolVersion", "");
                     let capital = folded.chars().any(|c| !c.is_ascii() || c.is_uppercase());
                     assert!(names == file::Names::Exact || !capital, "{key:?}");
                 }

@@ -1,7 +1,10 @@
 //! Values: what is under the keys of one peer, of each kind. What was read is written so that it is read again as the
 //! same, and written as the same.
 
-use std::{sync::{Arc, OnceLock}, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::FutureExt;
 use libp2p_core::{PeerRecord, SignedEnvelope};
@@ -134,7 +137,10 @@ fn seen(state: &State, peer: &PeerId) -> Option<Peer> {
 fn stays(config: &Arc<Config>, peer: PeerId, entries: Entries) {
     let (state, report) = load(config, &entries);
     assert_eq!(report.entries, entries.len());
-    assert_eq!((report.foreign, report.local, report.left_on_disk), (0, 0, 0));
+    assert_eq!(
+        (report.foreign, report.local, report.left_on_disk),
+        (0, 0, 0)
+    );
     assert!(report.undecodable <= entries.len());
     assert!(report.peers + report.expired <= 1);
     assert_eq!(report.peers, usize::from(seen(&state, &peer).is_some()));
@@ -233,7 +239,11 @@ fn public_key(config: &Arc<Config>, value: &[u8]) {
         }
         Err(_) => other,
     };
-    stays(config, peer, vec![(key::public_key(&key::b32(&peer)), value.to_vec())]);
+    stays(
+        config,
+        peer,
+        vec![(key::public_key(&key::b32(&peer)), value.to_vec())],
+    );
 }
 
 /// Several values, each behind the length of its name and its own.
@@ -274,7 +284,10 @@ fn signed(config: &Arc<Config>, value: &[u8]) {
     };
     let domains = ["libp2p-peer-record", "libp2p-routing-state"];
     let types: [&[u8]; 2] = [&[3, 1], b"/libp2p/routing-state-record"];
-    let (domain, kind) = (domains[usize::from(form & 1)], types[usize::from(form & 2) / 2]);
+    let (domain, kind) = (
+        domains[usize::from(form & 1)],
+        types[usize::from(form & 2) / 2],
+    );
     let envelope = SignedEnvelope::new(key_pair(), domain.to_owned(), kind.to_vec(), payload);
     taken(config, envelope.expect("a signature"));
 }
@@ -317,8 +330,13 @@ fn taken(config: &Arc<Config>, envelope: SignedEnvelope) {
         RecordFormat::Legacy => PeerRecord::from_signed_envelope(envelope.clone()),
     };
     let record = record.expect("it was accepted");
-    assert_eq!((record.peer_id(), record.seq()), (accepted.peer, accepted.seq));
-    let held = store.signed_peer_record(&accepted.peer).expect("it was taken");
+    assert_eq!(
+        (record.peer_id(), record.seq()),
+        (accepted.peer, accepted.seq)
+    );
+    let held = store
+        .signed_peer_record(&accepted.peer)
+        .expect("it was taken");
     assert_eq!((held.seq, held.format), (accepted.seq, accepted.format));
     assert_eq!(held.to_signed_envelope().expect("an envelope"), envelope);
     let peer = store.get(&accepted.peer).expect("it was taken");
@@ -327,9 +345,14 @@ fn taken(config: &Arc<Config>, envelope: SignedEnvelope) {
     let again = store.consume_peer_record(envelope);
     assert!(again.is_ok_and(|again| again.repeated));
 
-    let entries = store.inner().read(|state, _| written(state, &accepted.peer));
+    let entries = store
+        .inner()
+        .read(|state, _| written(state, &accepted.peer));
     let (state, report) = load(config, &entries);
-    assert_eq!((report.peers, report.refused, report.undecodable), (1, 0, 0));
+    assert_eq!(
+        (report.peers, report.refused, report.undecodable),
+        (1, 0, 0)
+    );
     let store = PeerStore::new(Inner::new(state, report, NOW.to_system_time()));
     let kept = store.signed_peer_record(&accepted.peer);
     assert_eq!(kept.as_ref(), Some(&held), "its signature still holds");
@@ -337,5 +360,10 @@ fn taken(config: &Arc<Config>, envelope: SignedEnvelope) {
 
 fn other_peer() -> PeerId {
     static PEER: OnceLock<PeerId> = OnceLock::new();
-    *PEER.get_or_init(|| Keypair::ed25519_from_bytes([8; 32]).expect("a key").public().to_peer_id())
+    *PEER.get_or_init(|| {
+        Keypair::ed25519_from_bytes([8; 32])
+            .expect("a key")
+            .public()
+            .to_peer_id()
+    })
 }

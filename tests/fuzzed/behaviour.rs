@@ -26,10 +26,7 @@ use libp2p_swarm::{
     behaviour::ConnectionEstablished, dummy,
 };
 
-use self::{
-    bytes::Bytes,
-    talk::LOCAL,
-};
+use self::{bytes::Bytes, talk::LOCAL};
 
 /// Lets happen what the bytes say.
 ///
@@ -181,7 +178,10 @@ impl World {
             9..=11 => self.dial_failed(bytes),
             12 => {
                 let (peer_id, addr) = (talk::who(bytes), talk::address(bytes));
-                let found = NewExternalAddrOfPeer { peer_id, addr: &addr };
+                let found = NewExternalAddrOfPeer {
+                    peer_id,
+                    addr: &addr,
+                };
                 self.behaviour
                     .on_swarm_event(FromSwarm::NewExternalAddrOfPeer(found));
             }
@@ -469,15 +469,14 @@ impl World {
         assert!(offers.unwrap().is_empty());
         let connection = ConnectionId::new_unchecked(usize::from(bytes.next()));
         let error = libp2p_swarm::ListenError::Aborted;
-        self.behaviour.on_swarm_event(FromSwarm::ListenFailure(
-            libp2p_swarm::ListenFailure {
+        self.behaviour
+            .on_swarm_event(FromSwarm::ListenFailure(libp2p_swarm::ListenFailure {
                 local_addr: &address,
                 send_back_addr: &address,
                 error: &error,
                 connection_id: connection,
                 peer_id: talk::somebody(bytes),
-            },
-        ));
+            }));
     }
 
     /// The swarm polls the behaviour until it has nothing more to say: all events that were, in their order, and no
@@ -716,7 +715,10 @@ impl Mirror {
                 now.addresses = addresses.iter().cloned().collect();
                 assert_eq!(now.addresses.len(), addresses.len());
                 // One that was added may have displaced itself: only then nothing is different.
-                assert!(!self.strict || now != before || *cause == Cause::Evicted, "{event:?}");
+                assert!(
+                    !self.strict || now != before || *cause == Cause::Evicted,
+                    "{event:?}"
+                );
             }
             Event::ProtocolsChanged { protocols, .. } => {
                 now.protocols = protocols.iter().map(ToString::to_string).collect();

@@ -54,7 +54,10 @@ pub fn run(bytes: &[u8]) {
     let first = open(&mut executor, datastore.clone(), &config);
     assert_report(&first.store, &entries, &ours);
     assert_bounds(&first.store, &config);
-    assert_eq!(datastore.entries(), entries.clone().into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        datastore.entries(),
+        entries.clone().into_iter().collect::<Vec<_>>()
+    );
 
     let written = first.write_back(&mut executor);
     let second = open(&mut executor, written.clone(), &config);
@@ -68,7 +71,10 @@ pub fn run(bytes: &[u8]) {
         report.left_on_disk,
     ];
     assert_eq!((report.entries, amiss), (written.len(), [0; 6]));
-    assert_eq!(second.write_back(&mut executor).entries(), written.entries());
+    assert_eq!(
+        second.write_back(&mut executor).entries(),
+        written.entries()
+    );
     // At the end: it checks signatures, and what they do not cover goes.
     assert_same(&first.store, &second.store);
 }
@@ -109,9 +115,21 @@ fn entry(bytes: &mut Bytes<'_>) -> (String, Vec<u8>, Option<PeerId>) {
     let who = bytes.below(PEERS);
     let (peer, b32) = &peers()[who];
     match bytes.next() % 16 {
-        0..=5 => (format!("/peers/addrs/{b32}"), addresses(bytes, who), Some(*peer)),
-        6..=8 => (format!("/peers/protos/{b32}"), protocols(bytes), Some(*peer)),
-        9..=10 => (format!("/peers/keys/{b32}"), public_key(bytes, who), Some(*peer)),
+        0..=5 => (
+            format!("/peers/addrs/{b32}"),
+            addresses(bytes, who),
+            Some(*peer),
+        ),
+        6..=8 => (
+            format!("/peers/protos/{b32}"),
+            protocols(bytes),
+            Some(*peer),
+        ),
+        9..=10 => (
+            format!("/peers/keys/{b32}"),
+            public_key(bytes, who),
+            Some(*peer),
+        ),
         11..=13 => {
             let names = ["AgentVersion", "ProtocolVersion", "a/b", "k"];
             let name = match bytes.below(6) {
@@ -122,7 +140,11 @@ fn entry(bytes: &mut Bytes<'_>) -> (String, Vec<u8>, Option<PeerId>) {
             let key = format!("/peers/metadata/{b32}/{name}");
             (key, bytes.some(40).to_vec(), known)
         }
-        14 => (format!("/peers/{}", bytes.text(40)), bytes.some(8).to_vec(), None),
+        14 => (
+            format!("/peers/{}", bytes.text(40)),
+            bytes.some(8).to_vec(),
+            None,
+        ),
         _ => {
             // Another spelling of a peer, or more behind it.
             let spelt = match bytes.below(3) {
@@ -131,7 +153,11 @@ fn entry(bytes: &mut Bytes<'_>) -> (String, Vec<u8>, Option<PeerId>) {
                 _ => format!("{b32}{}", bytes.text(3)),
             };
             let book = bytes.pick(&["addrs", "protos", "keys", "metadata"]);
-            (format!("/peers/{book}/{spelt}"), bytes.some(8).to_vec(), None)
+            (
+                format!("/peers/{book}/{spelt}"),
+                bytes.some(8).to_vec(),
+                None,
+            )
         }
     }
 }
@@ -149,12 +175,18 @@ fn addresses(bytes: &mut Bytes<'_>, who: usize) -> Vec<u8> {
             9 => varint_field(19, bytes.number()),
             10 => varint_field(21, time(bytes)),
             11 => {
-                let record = [varint_field(1, bytes.number()), bytes_field(2, &envelope(bytes))];
+                let record = [
+                    varint_field(1, bytes.number()),
+                    bytes_field(2, &envelope(bytes)),
+                ];
                 bytes_field(bytes.pick(&[2, 20]), &record.concat())
             }
             12 => varint_field(22, bytes.number()),
             13 => bytes_field(23, &learnt(bytes)),
-            14 => bytes_field(16, &[varint_field(1, 1), varint_field(2, time(bytes))].concat()),
+            14 => bytes_field(
+                16,
+                &[varint_field(1, 1), varint_field(2, time(bytes))].concat(),
+            ),
             _ => bytes_field(40 + u64::from(bytes.next()), bytes.some(8)),
         };
         value.extend(field);
@@ -226,7 +258,10 @@ fn learnt(bytes: &mut Bytes<'_>) -> Vec<u8> {
         let floats = (0..count).flat_map(|_| {
             let value = f32::from(bytes.next()) * if field == 1 { 0.5 } else { 1.2 };
             let odd = [f32::NAN, f32::INFINITY, -1.0];
-            let value = odd.get(usize::from(bytes.next() / 8)).copied().unwrap_or(value);
+            let value = odd
+                .get(usize::from(bytes.next() / 8))
+                .copied()
+                .unwrap_or(value);
             value.to_le_bytes()
         });
         learnt.extend(bytes_field(field, &floats.collect::<Vec<_>>()));
@@ -246,7 +281,10 @@ fn protocols(bytes: &mut Bytes<'_>) -> Vec<u8> {
         let field = match bytes.next() % 8 {
             0..=3 => bytes_field(1, bytes.pick(&names).as_bytes()),
             4 => bytes_field(1, bytes.some(12)),
-            5 => bytes_field(16, &[varint_field(1, 1), varint_field(2, time(bytes))].concat()),
+            5 => bytes_field(
+                16,
+                &[varint_field(1, 1), varint_field(2, time(bytes))].concat(),
+            ),
             6 => varint_field(17, bytes.number()),
             _ => bytes_field(40, bytes.some(8)),
         };
@@ -371,12 +409,8 @@ fn envelopes() -> &'static [Vec<u8>] {
                 for address in &multiaddrs()[..2] {
                     payload.extend(bytes_field(3, &bytes_field(1, &address.to_vec())));
                 }
-                let signed = SignedEnvelope::new(
-                    &key_pair(who),
-                    domain.to_owned(),
-                    kind.to_vec(),
-                    payload,
-                );
+                let signed =
+                    SignedEnvelope::new(&key_pair(who), domain.to_owned(), kind.to_vec(), payload);
                 all.push(signed.unwrap().into_protobuf_encoding());
             }
         }
@@ -473,7 +507,10 @@ fn assert_report(
     let others = entries.len() - ours.len();
     assert!(report.foreign <= others, "{report:?}");
     let locals = ours.len() - known;
-    assert!((locals..=locals + others).contains(&report.local), "{report:?}");
+    assert!(
+        (locals..=locals + others).contains(&report.local),
+        "{report:?}"
+    );
     let decoded = report.entries - report.foreign - report.local;
     assert!(report.undecodable <= decoded, "{report:?}");
     let peers: BTreeSet<_> = ours.values().filter(|peer| **peer != local()).collect();
@@ -525,8 +562,11 @@ fn assert_bounds(store: &PeerStore, config: &Config) {
 
 /// What was written is there again, and everything was written that is worth it: not what only came in.
 fn assert_same(first: &PeerStore, second: &PeerStore) {
-    let again: BTreeMap<PeerId, Peer> =
-        second.peers().into_iter().map(|peer| (peer.id, peer)).collect();
+    let again: BTreeMap<PeerId, Peer> = second
+        .peers()
+        .into_iter()
+        .map(|peer| (peer.id, peer))
+        .collect();
     let mut met = 0;
     for peer in first.peers() {
         let addresses = kept(&peer);

@@ -123,7 +123,9 @@ fn places() -> &'static [Multiaddr] {
 pub fn address(bytes: &mut Bytes<'_>) -> Multiaddr {
     match bytes.next() {
         n @ 0..240 => places()[usize::from(n) % places().len()].clone(),
-        240..248 => Multiaddr::try_from(bytes.some(40).to_vec()).unwrap_or_else(|_| Multiaddr::empty()),
+        240..248 => {
+            Multiaddr::try_from(bytes.some(40).to_vec()).unwrap_or_else(|_| Multiaddr::empty())
+        }
         248..252 => Multiaddr::from(Protocol::Ip4(u32::from(bytes.next()).into()))
             .with(Protocol::Tcp(u16::from(bytes.next()))),
         _ => Multiaddr::empty(),
@@ -317,7 +319,8 @@ fn envelopes() -> &'static [SignedEnvelope] {
             for address in &places()[usize::from(seq % 3)..][..2] {
                 payload.extend(field(3, &field(1, &address.to_vec())));
             }
-            SignedEnvelope::new(&key_pair(signer), domain.to_owned(), kind.to_vec(), payload).unwrap()
+            SignedEnvelope::new(&key_pair(signer), domain.to_owned(), kind.to_vec(), payload)
+                .unwrap()
         };
         let mut all = Vec::new();
         for signer in 0..2 {
