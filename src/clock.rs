@@ -162,6 +162,12 @@ impl Timestamp {
         Self(since_epoch.saturating_add(elapsed).as_secs())
     }
 
+    /// The elapsed time at which a clock that started then comes to this moment: the inverse of [`Timestamp::new`].
+    pub(crate) fn elapsed(self, started: SystemTime) -> Duration {
+        let since_epoch = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(self.0).saturating_sub(since_epoch)
+    }
+
     /// How long ago `earlier` was; zero when it lies ahead.
     pub(crate) fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
@@ -181,5 +187,29 @@ impl Timestamp {
         // Ten thousand years are enough, and no platform's `SystemTime` overflows within them.
         const LATEST: u64 = 253_402_300_799;
         UNIX_EPOCH + Duration::from_secs(self.0.min(LATEST))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_for_a_moment_goes_off_when_that_moment_has_come() {
+        let second = Duration::from_secs(1);
+        let starts = [
+            UNIX_EPOCH,
+            UNIX_EPOCH - second * 10_000_000,
+            UNIX_EPOCH + Duration::from_millis(1_735_689_600_250),
+        ];
+        for started in starts {
+            for ahead in [second / 2, second, second * 100_000] {
+                let moment = Timestamp::new(started, ahead);
+                let elapsed = moment.elapsed(started);
+                assert_eq!(Timestamp::new(started, elapsed), moment);
+                assert!(elapsed <= ahead && ahead - elapsed < second, "{started:?}");
+            }
+        }
+        assert_eq!(Timestamp(0).elapsed(starts[2]), Duration::ZERO);
     }
 }

@@ -102,8 +102,7 @@ impl Inner {
 
     /// The clock's elapsed time at a moment on the wall.
     pub(crate) fn elapsed_at(&self, wall: Timestamp) -> Duration {
-        let since = wall.to_system_time().duration_since(self.started);
-        since.unwrap_or_default()
+        wall.elapsed(self.started)
     }
 
     /// Looks at the state.

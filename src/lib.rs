@@ -54,6 +54,12 @@
 //! [`PeerStore::query`] asks more of many peers at once: who speaks any of several protocols, was seen today, has a public
 //! address and is nearest to a key.
 //!
+//! The [`guide`] goes through what one does with a store, task by task: [who speaks a
+//! protocol](guide#answer-who-speaks-x), [remembering across restarts](guide#remember-peers-across-restarts), [hearing of
+//! changes](guide#hear-of-changes), [a datastore of your own](guide#write-your-own-datastore), [a discovery protocol of
+//! your own](guide#observe-your-own-discovery-protocol), coming from [`libp2p-peer-store`](guide#migrate-from-libp2p-peer-store)
+//! or from [js-libp2p](guide#migrate-from-js-libp2p).
+//!
 //! # Concepts
 //!
 //! - A **record** is all that is known about one peer. The **books** are views on it:
@@ -63,7 +69,7 @@
 //!   behaviour and hears what its events say. Either works without the other.
 //! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; `FsDatastore` (feature `fs`) is the
 //!   folder of a js-libp2p node; [`MemoryDatastore`] is for tests; anyone can [write another
-//!   one](#write-your-own-datastore). [`migrate`] moves peers from one to another.
+//!   one](guide#write-your-own-datastore). [`migrate`] moves peers from one to another.
 //! - An [`Event`] says that something is different from before. [`PeerStore::subscribe`], [`PeerStore::watch`]
 //!   and the behaviour itself yield them.
 //!
@@ -109,73 +115,6 @@
 //! All of that runs on a thread of the store's own, so that no runtime is needed and a slow disk never slows the
 //! swarm; [`Config::with_executor`] hands it to an executor instead.
 //!
-//! # Write your own datastore
-//!
-//! A [`Datastore`] is three calls: read one key, read all keys with a prefix, and commit a batch. The trait says what
-//! they promise; the most important part is that the keys of one peer are written together or not at all, and that
-//! nothing is lost once `commit` has returned. `testing::conformance` (feature `testing`) checks every rule in one call:
-//!
-//! ```
-//! # #[cfg(feature = "testing")] {
-//! use std::{collections::BTreeMap, sync::Mutex};
-//!
-//! use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
-//! use libp2p_peerstore::{Batch, Datastore, DatastoreError, KeyValue, testing};
-//!
-//! /// A map behind a lock. Yours talks to a database instead.
-//! #[derive(Default)]
-//! struct Map(Mutex<BTreeMap<String, Vec<u8>>>);
-//!
-//! impl Map {
-//!     /// The first entry with this prefix, behind this key: a query holds one entry, never the whole result.
-//!     fn next(&self, prefix: &str, behind: Option<&str>) -> Option<KeyValue> {
-//!         let map = self.0.lock().expect("no panic under the lock");
-//!         let mut entries = map.range(prefix.to_owned()..).skip_while(|(key, _)| Some(key.as_str()) <= behind);
-//!         let (key, value) = entries.next().filter(|(key, _)| key.starts_with(prefix))?;
-//!         Some((key.clone(), value.clone()))
-//!     }
-//! }
-//!
-//! impl Datastore for Map {
-//!     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, DatastoreError>> {
-//!         async move { Ok(self.0.lock().expect("no panic under the lock").get(key).cloned()) }.boxed()
-//!     }
-//!
-//!     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
-//!         stream::unfold(None, move |last: Option<String>| async move {
-//!             let entry = self.next(prefix, last.as_deref())?;
-//!             let key = entry.0.clone();
-//!             Some((Ok(entry), Some(key)))
-//!         })
-//!         .boxed()
-//!     }
-//!
-//!     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-//!         async move {
-//!             // One lock round all of it: nobody sees half of a batch, and nothing can stop in its midst.
-//!             let mut map = self.0.lock().expect("no panic under the lock");
-//!             for (key, value) in batch {
-//!                 match value {
-//!                     Some(value) => map.insert(key, value),
-//!                     None => map.remove(&key),
-//!                 };
-//!             }
-//!             Ok(())
-//!         }
-//!         .boxed()
-//!     }
-//! }
-//!
-//! # futures::executor::block_on(async {
-//! testing::conformance(|| async { Map::default() }).await;
-//! # });
-//! # }
-//! ```
-//!
-//! An engine that needs a runtime keeps a handle of it from its constructor. Errors are made with
-//! [`DatastoreError::failed`], with what was tried and where, and never with a password. How a store gets on with a
-//! datastore that fails, hangs or panics is tried with `testing::FaultyDatastore`.
-//!
 //! # Limits
 //!
 //! Whatever a remote peer says ends in a bounded place, and going over a bound is counted
@@ -218,6 +157,8 @@ mod filter;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod group;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod history;
 mod inner;
 mod links;

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr, multiaddr::Protocol};
+use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 
 use crate::{
+    address,
     group::{Reach, Site},
     network::Scope,
 };
@@ -175,10 +176,8 @@ impl Links {
     }
 }
 
+/// The address without the peer's own id; as it is where nothing else is in it.
 fn bare(peer: &PeerId, address: &Multiaddr) -> Multiaddr {
-    let mut bare = address.clone();
-    while bare.iter().last() == Some(Protocol::P2p(*peer)) {
-        bare.pop();
-    }
-    bare
+    let bare = address::bare(peer, address, usize::MAX);
+    bare.ok().flatten().unwrap_or_else(|| address.clone())
 }

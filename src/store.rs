@@ -228,34 +228,7 @@ impl PeerStore {
 
     /// The peers that speak a protocol. What that costs depends on how many they are, not on how many are known.
     pub fn peers_supporting(&self, protocol: &str) -> Vec<PeerId> {
-        let inner = self.inner();
-        let speaks = |view: &View<'_>| {
-            let mut names = view.protocols().iter();
-            names.any(|name| name.as_ref() == protocol)
-        };
-        let mut found = Vec::new();
-        let Some(mut slots) = inner.read(|state, _| state.table.speakers(protocol)) else {
-            inner.walk(
-                |view, _| speaks(&view).then(|| view.id()),
-                |id| {
-                    found.push(id);
-                    ControlFlow::Continue(())
-                },
-            );
-            return found;
-        };
-        // A peer keeps its slot while it is stored: who speaks the protocol all the time is met, and nobody twice.
-        slots.sort_unstable();
-        found.reserve(slots.len());
-        for page in slots.chunks(PAGE) {
-            inner.read(|state, now| {
-                let rules = state.rules(now);
-                let met = page.iter().filter_map(|slot| state.table.view(*slot));
-                let met = met.filter(|view| speaks(view) && !view.has_expired(rules));
-                found.extend(met.map(|view| view.id()));
-            });
-        }
-        found
+        self.query().speaks(protocol).ids()
     }
 
     /// Forgets a peer, in all books and on disk. Returns whether anything was known about it.

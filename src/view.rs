@@ -16,11 +16,14 @@ use crate::{
     history::{Epoch, Flags},
     peer::Peer,
     quality,
-    record::{Books, Class, Facts, Latency, Rare, Rules, is_inlined, is_of_identify},
+    record::{Books, Class, Facts, Latency, Rare, Rules, is_inlined, is_of_identify, last_heard},
     seat::{Seat, class, seat},
     signed::SignedRecord,
     table::Shared,
 };
+
+/// What a peer told of itself, in the block of bytes.
+const SELF_TOLD: Has = Has::PROTOCOLS.union(Has::AGENT).union(Has::VERSION);
 
 /// One record of the table.
 #[derive(Clone, Copy)]
@@ -118,9 +121,8 @@ impl<'a> View<'a> {
 
     /// Whether no book holds anything.
     pub(crate) fn is_empty(&self) -> bool {
-        let parts = Has::PROTOCOLS | Has::AGENT | Has::VERSION;
         self.packed.count() == 0
-            && !self.packed.has().intersects(parts)
+            && !self.packed.has().intersects(SELF_TOLD)
             && self.rare.is_none_or(Rare::is_nothing)
     }
 
@@ -146,12 +148,9 @@ impl<'a> View<'a> {
 
     /// When anything was last heard of the peer: the tie-break within a class.
     pub(crate) fn last_heard(&self) -> Timestamp {
-        let heard = self.known().map(|known| known.history.last_heard).max();
-        let heard = heard.and_then(|step| self.epoch().time(step));
-        heard
-            .unwrap_or_default()
-            .max(self.packed.addresses_changed())
-            .max(self.packed.protocols_changed())
+        let packed = self.packed;
+        let changed = packed.addresses_changed().max(packed.protocols_changed());
+        last_heard(self.known(), self.epoch(), changed)
     }
 
     /// When anybody last said anything of the peer, or it of itself; now while it is connected.
@@ -202,9 +201,8 @@ impl<'a> View<'a> {
                 .fold(last, |last, (_, until)| last.max(*until));
         }
         if self.packed.count() == 0 {
-            let parts = Has::PROTOCOLS | Has::AGENT | Has::VERSION;
-            let only_tags =
-                !self.packed.has().intersects(parts) && self.rare.is_some_and(Rare::has_only_tags);
+            let only_tags = !self.packed.has().intersects(SELF_TOLD)
+                && self.rare.is_some_and(Rare::has_only_tags);
             if !only_tags {
                 let lifetime = rules.config.self_told_lifetime();
                 last = last.max(self.packed.heard().after(lifetime));

@@ -2,7 +2,14 @@
 //!
 //! `cargo test` builds them. With `--test examples` alone cargo does not: run `cargo build --examples` before.
 
-#![cfg(all(unix, feature = "identify", feature = "kad", feature = "redb"))]
+#![cfg(all(
+    unix,
+    feature = "identify",
+    feature = "kad",
+    feature = "redb",
+    feature = "fs",
+    feature = "testing"
+))]
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -291,6 +298,31 @@ fn quickstart_learns_all_peers_and_reaches_them_again_after_a_restart() {
     );
 }
 
+// --- one task each ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_examples_of_one_task_end_with_their_ok_line_and_leave_nothing_behind() {
+    let tasks = [
+        ("who_speaks", "2 can be pinged"),
+        ("remember", "reached the peer without an address"),
+        ("own_datastore", "the suite passed"),
+        ("own_discovery", "1 peer is left"),
+        ("from_memory_store", "2 peers taken over"),
+        ("from_js", "24 peers"),
+    ];
+    for (name, end) in tasks {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = example(name);
+        command.env("TMPDIR", folder.path());
+        let (status, lines, errors) = Running::start(command).end();
+        assert!(status.success() && errors.is_empty(), "{name}: {errors}");
+        assert_eq!(*lines.last().unwrap(), format!("{name}: ok, {end}"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{name}");
+    }
+    let fixture = Path::new("tests/data/js-libp2p-0.30/store");
+    assert!(!fixture.join(".libp2p-peerstore").exists());
+}
+
 // --- node ----------------------------------------------------------------------------------------------------
 
 #[test]
@@ -535,5 +567,36 @@ fn an_error_chain_names_every_cause_once() {
     assert_eq!(
         text::chain(&error),
         "could not start the thread of the peer store: no threads left"
+    );
+}
+
+// --- soak ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_soak_of_seconds_ends_with_its_ok_line_and_one_that_is_too_short_with_an_error() {
+    let soak = |minutes: &str| {
+        let mut command = example("soak");
+        command.args(["--nodes", "6", "--stay", "2", "--every", "1"]);
+        command.args(["--minutes", minutes]);
+        command.output().unwrap()
+    };
+    let ran = soak("0.14");
+    let said = String::from_utf8(ran.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(
+        ran.status.success() && last.starts_with("soak: ok, "),
+        "{said}"
+    );
+    assert!(
+        said.lines().count() >= 9,
+        "a header, reports, refusals: {said}"
+    );
+
+    let ran = soak("0.03");
+    let complained = String::from_utf8(ran.stderr).unwrap();
+    assert!(!ran.status.success());
+    assert!(
+        complained.starts_with("soak: ") && complained.contains("too few"),
+        "{complained}"
     );
 }

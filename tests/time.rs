@@ -298,6 +298,40 @@ fn neither_engine_nor_behaviour_spin_while_a_clock_stands_still() {
     assert!(wakes <= 2, "{wakes}");
 }
 
+/// While time passes and nothing else happens, one alarm is enough: a timer for each poll would cost more than all else.
+#[test]
+fn polls_of_the_behaviour_do_not_set_its_alarm_anew() {
+    for start in [
+        today(),
+        today() + Duration::from_millis(250),
+        UNIX_EPOCH - YEAR,
+    ] {
+        let mut hand = Hand::default();
+        let clock = Jumping::new(&hand, start);
+        let store = hand.open_with(Recording::default(), |config| {
+            config.with_clock(clock.clone()).with_hearsay_lifetime(HOUR)
+        });
+        let mut behaviour = PeerStoreBehaviour::new(store.clone()).unwrap();
+        let peers = populate(&store);
+        hand.flush(&store);
+        let woken = Arc::new(Counting(AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let cx = &mut Context::from_waker(&waker);
+        while behaviour.poll(cx).is_ready() {}
+        let sleeps = clock.sleeps.load(Ordering::SeqCst);
+        for _ in 0..100 {
+            hand.advance(SECOND);
+            while behaviour.poll(cx).is_ready() {}
+        }
+        assert_eq!(clock.sleeps.load(Ordering::SeqCst), sleeps, "{start:?}");
+        // And it goes off in time: within a second, the grain of what is stored.
+        let wakes = woken.0.load(Ordering::SeqCst);
+        hand.advance(HOUR / 6 - 100 * SECOND + SECOND);
+        assert!(woken.0.load(Ordering::SeqCst) > wakes, "{start:?}");
+        assert_eq!(alive(&store, peers), [true, true, true, false]);
+    }
+}
+
 /// As many futures as are asked for in real time: the timers of the machine are not spun on either.
 #[test]
 fn the_machines_own_clock_is_not_spun_on() {

@@ -83,6 +83,37 @@ pub struct Figures {
     pub lost: BTreeMap<Lost, u32>,
 }
 
+/// How one need of a connection ended.
+pub struct Need {
+    pub reachable: bool,
+    /// Two or more addresses of the peer were told.
+    pub choice: bool,
+    pub attempts: u32,
+    pub rounds: usize,
+    pub success: bool,
+    /// The first address that was tried answered.
+    pub first: bool,
+}
+
+impl Figures {
+    pub fn count(&mut self, need: &Need) {
+        let success = u32::from(need.success);
+        self.attempts += need.attempts;
+        self.successes += success;
+        if !need.reachable {
+            self.unreachable += 1;
+            self.unreachable_attempts += need.attempts;
+            return;
+        }
+        self.reachable += 1;
+        self.reachable_attempts += need.attempts;
+        self.reached += success;
+        self.reached_at_once += success * u32::from(need.rounds == 1);
+        self.choices += u32::from(need.choice);
+        self.first_right += u32::from(need.choice && need.first);
+    }
+}
+
 /// Why a reachable dial did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lost {
@@ -401,22 +432,14 @@ impl Node<'_> {
             };
             *self.figures.lost.entry(lost).or_default() += 1;
         }
-        let figures = &mut self.figures;
-        figures.attempts += attempts;
-        figures.successes += u32::from(success);
-        if reachable {
-            figures.reachable += 1;
-            figures.reachable_attempts += attempts;
-            figures.reached += u32::from(success);
-            figures.reached_at_once += u32::from(success && rounds == 1);
-            if choice {
-                figures.choices += 1;
-                figures.first_right += u32::from(first == Some(true));
-            }
-        } else {
-            figures.unreachable += 1;
-            figures.unreachable_attempts += attempts;
-        }
+        self.figures.count(&Need {
+            reachable,
+            choice,
+            attempts,
+            rounds,
+            success,
+            first: first == Some(true),
+        });
     }
 
     /// One dial of the swarm, and what it tells the rule.

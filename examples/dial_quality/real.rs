@@ -45,7 +45,7 @@ use libp2p_peerstore::{
 use tokio::sync::mpsc;
 
 use crate::{
-    measure::{self, DIALS, Dialling, Figures, REDIAL, USED},
+    measure::{self, DIALS, Dialling, Figures, Need, REDIAL, USED},
     random::hash,
     rules::Name,
     trace::{Answer, Event, HOUR, Peer, Place, Secs, Settings, Trace, bare},
@@ -511,22 +511,14 @@ impl<'a> World<'a> {
                 self.keep(connection, peer, until);
             }
         }
-        let figures = &mut self.figures;
-        figures.attempts += attempts;
-        figures.successes += u32::from(success);
-        if reachable {
-            figures.reachable += 1;
-            figures.reachable_attempts += attempts;
-            figures.reached += u32::from(success);
-            figures.reached_at_once += u32::from(success && rounds == 1);
-            if choice {
-                figures.choices += 1;
-                figures.first_right += u32::from(first == Some(true));
-            }
-        } else {
-            figures.unreachable += 1;
-            figures.unreachable_attempts += attempts;
-        }
+        self.figures.count(&Need {
+            reachable,
+            choice,
+            attempts,
+            rounds,
+            success,
+            first: first == Some(true),
+        });
         Ok(())
     }
 

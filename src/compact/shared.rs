@@ -175,22 +175,23 @@ impl Lists {
     }
 }
 
-/// Whether two lists without duplicates hold the same. Nearly always they do, and in the same order.
-pub(crate) fn same_set(a: &[StreamProtocol], b: &[StreamProtocol]) -> bool {
+/// Whether a list holds the same as one without duplicates. Nearly always it does, and in the same order.
+pub(crate) fn same_set(unique: &[StreamProtocol], other: &[StreamProtocol]) -> bool {
     /// Beyond so many names they are hashed rather than searched.
     const MANY: usize = 64;
     let same = |(a, b): (&StreamProtocol, &StreamProtocol)| a.as_ref() == b.as_ref();
-    if a.len() != b.len() {
+    if unique.len() != other.len() {
         return false;
     }
-    if a.iter().zip(b).all(same) {
+    if unique.iter().zip(other).all(same) {
         return true;
     }
-    if a.len() <= MANY {
-        return b.iter().all(|name| a.contains(name));
+    // Each of the one in the other, not the other way round: that may name one thing twice in the place of two.
+    if unique.len() <= MANY {
+        return unique.iter().all(|name| other.contains(name));
     }
-    let a: std::collections::HashSet<&StreamProtocol> = a.iter().collect();
-    b.iter().all(|name| a.contains(name))
+    let other: std::collections::HashSet<&StreamProtocol> = other.iter().collect();
+    unique.iter().all(|name| other.contains(name))
 }
 
 /// Short texts, counted by use.
@@ -330,6 +331,23 @@ mod tests {
         );
         assert_eq!(one.0, other.0);
         assert_eq!(lists.len(), 1);
+    }
+
+    #[test]
+    fn a_list_that_names_one_thing_twice_is_not_the_same_as_one_of_two_things() {
+        let names = |numbers: &mut dyn Iterator<Item = u32>| -> Vec<StreamProtocol> {
+            let name = |n| StreamProtocol::try_from_owned(format!("/{n}"));
+            numbers
+                .map(|n| name(n).expect("it begins with a slash"))
+                .collect()
+        };
+        for len in [2, 64, 65, 300] {
+            let unique = names(&mut (0..len));
+            let repeated = names(&mut (0..len).map(|n| n.min(len - 2)));
+            let turned = names(&mut (0..len).rev());
+            assert!(!same_set(&unique, &repeated), "{len}");
+            assert!(same_set(&unique, &turned), "{len}");
+        }
     }
 
     #[test]

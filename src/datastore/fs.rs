@@ -119,10 +119,21 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// The locked file; `None` when the datastore is closed.
-    lock: Option<File>,
+    /// `None` when the datastore is closed.
+    lock: Option<Lock>,
     /// What stands in the journal: readers see it as done.
     unfinished: Arc<Operations>,
+}
+
+/// The locked file.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone does not do it while a process that was forked meanwhile, to become another program, has the file too.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 impl FsDatastore {
@@ -214,7 +225,7 @@ impl FsDatastore {
                 folder,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
-                    lock: Some(lock),
+                    lock: Some(Lock(lock)),
                     unfinished: Arc::new(unfinished),
                 }),
             }),

@@ -9,7 +9,7 @@ use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::{PeerId, PublicKey};
 use prost::{
     DecodeError, Message,
-    encoding::{DecodeContext, decode_key, skip_field},
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
 use super::limits::{MAX_UNKNOWN_LEN, MAX_VALUE_LEN, max_addresses_value, max_protocols_value};
@@ -552,6 +552,24 @@ fn decode_address(
             .max(proven.unwrap_or_default())
     });
     Some((Entry { address, history }, unknown, Timestamp(latest)))
+}
+
+/// The part of the value of a peer's protocols
+/// in which their names stand when it was written in order, and the rest: most peers have the same names as others. `None`
+/// without such a part.
+pub(crate) fn listed_protocols(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut rest = bytes;
+    loop {
+        let mut after = rest;
+        let is_name = decode_key(&mut after).is_ok_and(|key| key == (1, WireType::LengthDelimited));
+        let len = is_name.then(|| decode_varint(&mut after).ok()).flatten();
+        match len.and_then(|len| after.get(usize::try_from(len).ok()?..)) {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    let listed = bytes.len() - rest.len();
+    (listed > 0).then(|| bytes.split_at(listed))
 }
 
 /// Decodes the value of a peer's protocols.

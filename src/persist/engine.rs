@@ -68,7 +68,7 @@ impl Engine {
                 waiters,
                 closing,
             } = self.store.with(|state, _| state.pending.begin());
-            let outcome = self.commit(changes.into_vec(), records).await;
+            let outcome = self.commit(changes.into_vec(), records.into_vec()).await;
             if closing {
                 self.close().await;
                 self.end.last = Some((waiters, outcome));
@@ -142,8 +142,10 @@ impl Engine {
             }
             self.store.with(|state, now| state.give_back(page, now));
         }
-        self.store
-            .with(|state, now| state.pending.give_back_records(records, now.elapsed));
+        for page in records.chunks(MARKED_PER_LOCK) {
+            self.store
+                .with(|state, now| state.pending.give_back_records(page, now.elapsed));
+        }
         if matches!(error.as_deref(), Some(DatastoreError::Lost { .. })) {
             self.mark_everything();
         }

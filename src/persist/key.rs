@@ -94,13 +94,17 @@ pub(crate) fn parse(key: &str) -> Option<Key> {
 }
 
 fn peer_id(spelt: &str) -> Option<PeerId> {
-    if spelt.len() > MAX_B32 {
+    // The decoder takes capitals for small letters.
+    if spelt.len() > MAX_B32 || spelt.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
     }
-    let (_, cid) = multibase::decode(spelt).ok()?;
-    let peer = PeerId::from_bytes(cid.strip_prefix(&CID_PREFIX)?).ok()?;
-    // Another base, upper case, padding, a longer varint: the same peer, but not our spelling.
-    (b32(&peer) == spelt).then_some(peer)
+    // Another base, padding, bits behind the last byte, a longer varint: not our spelling.
+    let (Base::Base32Lower, cid) = multibase::decode(spelt).ok()? else {
+        return None;
+    };
+    let id = cid.strip_prefix(&CID_PREFIX)?;
+    let peer = PeerId::from_bytes(id).ok()?;
+    (peer.to_bytes() == id).then_some(peer)
 }
 
 #[cfg(test)]
@@ -110,6 +114,9 @@ mod tests {
     /// From the fixture that js-libp2p 0.30.13 wrote.
     const PEER: &str = "12D3KooWFEQvgU4qPPJLwdTqsMkZKFD4zpgHYworfyUW79QyqAs6";
     const B32: &str = "bafzaajaiaejcaudtpxz3yxyx5xbsitgz4yq3ahocyq4zsbc32p27qq2pybko6ap5";
+
+    /// Another one, whose id is a hash.
+    const RSA: &str = "QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC";
 
     fn peer() -> PeerId {
         PEER.parse().expect("a peer id")
@@ -132,10 +139,37 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_two_spellings_are_one_peer(at in 0..B32.len(), other in "[ -~]", rest in "[a-z2-7]{0,3}") {
+            let mut spelt = B32.to_owned();
+            spelt.replace_range(at..=at, &other);
+            spelt.push_str(&rest);
+            if let Some(peer) = peer_id(&spelt) {
+                proptest::prop_assert_eq!(b32(&peer), spelt);
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_spelt_as_we_spell_it_is_foreign() {
         let upper = B32.to_uppercase();
         let longer = format!("{}a", addresses(B32));
+        // 65 characters hold 40 bytes and 5 bits, of which all must be zero.
+        let id = RSA.parse::<PeerId>().expect("a peer id");
+        let spelt = b32(&id);
+        let (last, rest) = (spelt.chars().last(), &spelt[..spelt.len() - 1]);
+        let others = ('a'..='z').filter(|other| Some(*other) != last);
+        for other in others {
+            let same = parse(&addresses(&format!("{rest}{other}")));
+            assert_ne!(same, Some(Key::Addresses(id)), "{other}");
+        }
+        let other_last_bits = addresses(&format!("{rest}z"));
+        let padded = addresses(&format!("{spelt}======"));
+        let mixed = addresses(&spelt.replacen('a', "A", 1));
+        // Its version, a number of seven bits, in two bytes.
+        let cid = [&[0x81, 0x00, 0x72], &id.to_bytes()[..]].concat();
+        let longer_varint = addresses(&multibase::encode(Base::Base32Lower, cid));
         let long = addresses(&"b".repeat(10_000));
         for key in [
             "",
@@ -148,6 +182,10 @@ mod tests {
             &metadata_prefix(B32),
             &addresses(&upper),
             &addresses(PEER),
+            &other_last_bits,
+            &padded,
+            &longer_varint,
+            &mixed,
             &longer,
             &long,
             "/other",

@@ -1,13 +1,14 @@
 //! Reading everything at start, in bounded memory: what cannot be used is skipped, counted and left in place.
 
-use std::sync::Arc;
+use std::{collections::HashMap, mem, sync::Arc};
 
 use futures::StreamExt;
 use libp2p_identity::PeerId;
+use libp2p_swarm::StreamProtocol;
 
 use super::{
     LoadReport, codec,
-    codec::Undecodable,
+    codec::{StoredProtocols, Undecodable},
     engine::breathe,
     key::{self, Key},
 };
@@ -31,6 +32,7 @@ pub(crate) async fn load(
 ) -> Result<(State, LoadReport), DatastoreError> {
     let mut loader = Loader {
         state: State::new(local, config, true),
+        lists: HashMap::new(),
         report: LoadReport::default(),
         now,
         skipped: false,
@@ -62,8 +64,14 @@ fn shown(key: &str) -> String {
     start.escape_debug().to_string()
 }
 
+/// Lists of protocols that are kept while loading, as they stand on disk, and how long a value with one may be.
+const MAX_LISTS: usize = 256;
+const MAX_LISTED_LEN: usize = 4_096;
+
 struct Loader {
     state: State,
+    /// What the names on disk are, for lists that were read just now.
+    lists: HashMap<Box<[u8]>, Arc<[StreamProtocol]>>,
     report: LoadReport,
     now: Now,
     /// A book other than the addresses was skipped, because its peer is not known (any longer) and the store is
@@ -241,21 +249,16 @@ impl Loader {
     }
 
     fn protocols(&mut self, peer: PeerId, value: &[u8]) -> Result<(), Undecodable> {
-        let stored = codec::decode_protocols(value, &self.state.config, self.now.wall)
+        let (names, stored) = self
+            .decode_protocols(value)
             .inspect_err(|_| self.note_saved(&peer, Books::PROTOCOLS))?;
-        let mut refused = Reasons::default();
-        let names = stored.names;
-        let mut protocols = check_protocols(names, &self.state.config, &mut refused);
-        let limit = self.state.config.max_protocols_per_peer().get();
-        self.report.refused += refused.total() as usize + protocols.len().saturating_sub(limit);
         self.report.refused += usize::from(stored.unknown_dropped);
-        protocols.truncate(limit);
-        if protocols.is_empty() && stored.unknown.is_empty() {
+        if names.is_empty() && stored.unknown.is_empty() {
             self.note_saved(&peer, Books::PROTOCOLS);
             return Ok(());
         }
         self.attach(peer, Books::PROTOCOLS, |record| {
-            record.put_protocols(protocols);
+            record.put_protocols(names);
             record.protocols_changed = stored.changed_at;
             record.source = stored.source.or(record.source);
             if !stored.unknown.is_empty() {
@@ -263,6 +266,46 @@ impl Loader {
             }
         });
         Ok(())
+    }
+
+    /// The names, checked, and the rest. A list that was read for another peer just now is not taken apart again.
+    fn decode_protocols(
+        &mut self,
+        value: &[u8],
+    ) -> Result<(Arc<[StreamProtocol]>, StoredProtocols), Undecodable> {
+        let config = &self.state.config;
+        let listed = codec::listed_protocols(value);
+        let listed = listed.filter(|_| value.len() <= MAX_LISTED_LEN);
+        let listed = listed.and_then(|(listed, rest)| {
+            let stored = codec::decode_protocols(rest, config, self.now.wall).ok()?;
+            // Another program may have written names behind the rest, too.
+            stored.names.is_empty().then_some((listed, stored))
+        });
+        let listed = match listed {
+            Some((listed, stored)) => match self.lists.get(listed) {
+                Some(names) => return Ok((names.clone(), stored)),
+                None => Some(listed),
+            },
+            None => None,
+        };
+        let mut stored = codec::decode_protocols(value, config, self.now.wall)?;
+        let mut refused = Reasons::default();
+        let mut names = check_protocols(mem::take(&mut stored.names), config, &mut refused);
+        let limit = config.max_protocols_per_peer().get();
+        let too_many = names.len().saturating_sub(limit);
+        names.truncate(limit);
+        let names: Arc<[StreamProtocol]> = names.into();
+        let refused = refused.total() as usize + too_many;
+        self.report.refused += refused;
+        if refused == 0
+            && let Some(listed) = listed
+        {
+            if self.lists.len() == MAX_LISTS {
+                self.lists.clear();
+            }
+            self.lists.insert(listed.into(), names.clone());
+        }
+        Ok((names, stored))
     }
 
     fn metadata(&mut self, peer: PeerId, name: String, value: Vec<u8>) {

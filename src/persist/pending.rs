@@ -191,12 +191,39 @@ impl InFlight {
     }
 }
 
+/// Slots of the table, a bit for each: however often one of them is given to another peer, it is noted once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Slots(Vec<u64>);
+
+impl Slots {
+    fn insert(&mut self, slot: u32) {
+        let (word, bit) = ((slot / u64::BITS) as usize, slot % u64::BITS);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << bit;
+    }
+
+    fn extend(&mut self, slots: &[u32]) {
+        slots.iter().for_each(|slot| self.insert(*slot));
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u32> {
+        let words = self.0.into_iter().zip((0..).step_by(u64::BITS as usize));
+        let slots = words.flat_map(|(word, first)| {
+            let set = (0..u64::BITS).filter(move |bit| word >> bit & 1 == 1);
+            set.map(move |bit| first + bit)
+        });
+        slots.collect()
+    }
+}
+
 /// What one round of the engine is about.
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) changes: Changes,
     /// Slots of records that say themselves what of them is not saved.
-    pub(crate) records: Vec<u32>,
+    pub(crate) records: Slots,
     /// Who waits for these changes to be written.
     pub(crate) waiters: Vec<Waiter>,
     /// Whether the datastore is to be closed afterwards.
@@ -223,7 +250,7 @@ pub(crate) struct Pending {
     max_dirty: usize,
     dirty: Dirty,
     /// What most changes are: records that say themselves what of them is not saved, by slot. Some may be gone.
-    records: Vec<u32>,
+    records: Slots,
     /// How many records say so.
     marked: usize,
     /// How many of the dirty peers ask for a commit.
@@ -253,7 +280,7 @@ impl Pending {
             max_delay: config.max_commit_delay(),
             max_dirty: config.max_peers().get().saturating_mul(2),
             dirty: Dirty::default(),
-            records: Vec::new(),
+            records: Slots::default(),
             marked: 0,
             hard: 0,
             oldest: Duration::ZERO,
@@ -320,7 +347,7 @@ impl Pending {
         packed.set_dirty(unwritten.bits());
         if before.is_empty() && !unwritten.is_empty() {
             self.marked += 1;
-            self.records.push(slot);
+            self.records.insert(slot);
         }
         true
     }
@@ -510,12 +537,11 @@ impl Pending {
     }
 
     /// Records of the commit under way that it did not come to.
-    pub(crate) fn give_back_records(&mut self, mut slots: Vec<u32>, now: Duration) {
+    pub(crate) fn give_back_records(&mut self, slots: &[u32], now: Duration) {
         if slots.is_empty() {
             return;
         }
-        std::mem::swap(&mut self.records, &mut slots);
-        self.records.append(&mut slots);
+        self.records.extend(slots);
         // Also what only rode along is tried again.
         self.count_hard(now);
     }
@@ -583,6 +609,21 @@ mod tests {
         let peer = PeerId::random();
         pending.mark(peer, Books::ADDRESSES, Books::empty(), Vec::new(), now);
         peer
+    }
+
+    #[test]
+    fn a_slot_that_one_fresh_peer_after_the_other_is_given_is_noted_once() {
+        let mut pending = pending();
+        for slot in [70, 3, 64, 3, 70, 0].repeat(1_000) {
+            pending.records.insert(slot);
+        }
+        assert_eq!(pending.records.0.len(), 2);
+        let begun = pending.begin().records.into_vec();
+        assert_eq!(begun, [0, 3, 64, 70]);
+        assert_eq!(pending.records, Slots::default());
+        pending.records.insert(1);
+        pending.give_back_records(&begun, SECOND);
+        assert_eq!(pending.begin().records.into_vec(), [0, 1, 3, 64, 70]);
     }
 
     #[test]

@@ -556,10 +556,7 @@ impl Record {
             *books |= Books::ADDRESSES;
             entry.history.sources.insert(sources);
         }
-        let kept = epoch.time(entry.history.last_heard).unwrap_or_default();
-        let told = entry.history.told();
-        let lifetime = quality::lifetime(told, &entry.history, epoch, rules.config);
-        if rules.is_stale(kept, quality::refreshed_by(told, lifetime)) {
+        if rules.is_word_stale(&entry.history, epoch) {
             entry.history.last_heard = now;
             // It is the proof that keeps a proven one.
             let books = if proven {
@@ -569,11 +566,7 @@ impl Record {
             };
             *books |= Books::ADDRESSES;
         }
-        // A connection that lives for weeks proves its address all the time: should the process be killed, the
-        // proof is not to be as old as the connection.
-        let kept = epoch.time(entry.history.success).unwrap_or_default();
-        let in_use = entry.history.flags.contains(Flags::IN_USE);
-        if in_use && rules.is_stale(kept, rules.config.proven_lifetime()) {
+        if rules.is_proof_stale(&entry.history, epoch) {
             entry.history.success = now;
             delta.save |= Books::ADDRESSES;
         }

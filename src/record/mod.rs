@@ -57,6 +57,17 @@ bitflags! {
     }
 }
 
+/// When anything was last heard of a peer: of its addresses, or that they or its protocols changed.
+pub(crate) fn last_heard<'a>(
+    known: impl Iterator<Item = Known<'a>>,
+    epoch: Epoch,
+    changed: Timestamp,
+) -> Timestamp {
+    let heard = known.map(|known| known.history.last_heard).max();
+    let heard = heard.and_then(|step| epoch.time(step));
+    heard.unwrap_or_default().max(changed)
+}
+
 /// What a peer is worth when the store is full, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Class {
@@ -221,13 +232,8 @@ impl Record {
 
     /// When anything was last heard of the peer.
     pub(crate) fn last_heard(&self) -> Timestamp {
-        let heard = self.addresses.iter();
-        let heard = heard.map(|entry| entry.history.last_heard).max();
-        let heard = heard.and_then(|step| self.epoch.time(step));
-        heard
-            .unwrap_or_default()
-            .max(self.addresses_changed)
-            .max(self.protocols_changed)
+        let changed = self.addresses_changed.max(self.protocols_changed);
+        last_heard(self.known(), self.epoch, changed)
     }
 
     pub(crate) fn is_hearsay_only(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The rules for protocols.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use libp2p_swarm::StreamProtocol;
 
@@ -91,8 +91,9 @@ impl Record {
     }
 
     /// Keeps a list that is checked and without duplicates.
-    pub(crate) fn put_protocols(&mut self, protocols: Vec<StreamProtocol>) {
-        self.protocols = (!protocols.is_empty()).then(|| protocols.into());
+    pub(crate) fn put_protocols(&mut self, protocols: impl Into<Arc<[StreamProtocol]>>) {
+        let protocols = protocols.into();
+        self.protocols = (!protocols.is_empty()).then_some(protocols);
     }
 }
 

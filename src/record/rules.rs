@@ -145,7 +145,23 @@ impl Rules<'_> {
         Reach::of(address) < nearest
     }
 
-    /// Whether the time that is kept has become misleading: it is a quarter of its lifetime old.
+    /// Whether to hear of an address again is news: the time when it was last heard has become misleading.
+    pub(crate) fn is_word_stale(&self, history: &History, epoch: Epoch) -> bool {
+        let told = history.told();
+        let lifetime = quality::lifetime(told, history, epoch, self.config);
+        let heard = epoch.time(history.last_heard).unwrap_or_default();
+        self.is_stale(heard, quality::refreshed_by(told, lifetime))
+    }
+
+    /// The same of the proof that a connection in use gives all the time: should the process be killed, the proof is
+    /// not to be as old as the connection.
+    pub(crate) fn is_proof_stale(&self, history: &History, epoch: Epoch) -> bool {
+        let success = epoch.time(history.success).unwrap_or_default();
+        history.flags.contains(Flags::IN_USE)
+            && self.is_stale(success, self.config.proven_lifetime())
+    }
+
+    /// Whether the time that is kept is a quarter of its lifetime old.
     pub(crate) fn is_stale(&self, kept: Timestamp, lifetime: Duration) -> bool {
         self.now.since(kept) > lifetime / 4
     }

@@ -1,7 +1,8 @@
 //! What stands behind the store's one lock: the records, who is connected, who listens, what is dirty.
 //!
-//! A change goes one way: a rule of [`Record`](crate::record::Record) changes the record and leaves a [`Delta`](crate::record::Delta); [`State::edit`] makes
-//! events and dirty marks of it. Nothing here waits, writes, logs, or calls code of the user.
+//! A change goes one way: a rule of [`Record`](crate::record::Record) changes the record and leaves a
+//! [`Delta`](crate::record::Delta); [`State::edit`] makes events and dirty marks of it. Nothing here waits, writes, logs,
+//! or calls code of the user.
 
 mod connections;
 mod edit;

@@ -15,8 +15,7 @@ use crate::{
 use crate::{
     address::{Sources, bare_bytes},
     event::Cause,
-    history::{Epoch, Flags, History},
-    quality,
+    history::{Epoch, History},
     record::Rules,
     refusal::Refused,
     view::View,
@@ -175,12 +174,7 @@ fn is_complete(view: &View<'_>, met: u64, source: Sources, rules: Rules<'_>) -> 
 
 /// Whether to hear of an address from this source again is no news.
 fn is_fresh(history: &History, source: Sources, epoch: Epoch, rules: Rules<'_>) -> bool {
-    let time = |step| epoch.time(step).unwrap_or_default();
-    let told = history.told();
-    let lifetime = quality::lifetime(told, history, epoch, rules.config);
-    let refreshed = quality::refreshed_by(told, lifetime);
-    let proof = rules.config.proven_lifetime();
     history.sources.contains(source)
-        && !rules.is_stale(time(history.last_heard), refreshed)
-        && !(history.flags.contains(Flags::IN_USE) && rules.is_stale(time(history.success), proof))
+        && !rules.is_word_stale(history, epoch)
+        && !rules.is_proof_stale(history, epoch)
 }

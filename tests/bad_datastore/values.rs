@@ -52,6 +52,59 @@ fn a_value_that_is_cut_short_spoils_nothing_else() {
     }
 }
 
+/// Many peers have the same list: what was read of one says nothing of what else stands in the value of another.
+#[test]
+fn lists_of_protocols_that_begin_alike_are_each_read_whole() {
+    let names = |names: &[&str]| -> Vec<u8> {
+        let fields = names.iter().map(|name| bytes_field(1, name.as_bytes()));
+        fields.flatten().collect()
+    };
+    let shared = names(&["/a", "/b"]);
+    let unknown = bytes_field(99, b"from a later version");
+    let long = "x".repeat(300);
+    let wrong = names(&["/a", "no slash", "/b", &long]);
+    let values: [(Vec<u8>, Option<&[&str]>); 9] = [
+        (shared.clone(), Some(&["/a", "/b"])),
+        ([&shared[..], &unknown].concat(), Some(&["/a", "/b"])),
+        (
+            [&shared[..], &unknown, &names(&["/c"])].concat(),
+            Some(&["/a", "/b", "/c"]),
+        ),
+        (names(&["/a", "/b", "/c"]), Some(&["/a", "/b", "/c"])),
+        ([&shared[..], &[0x0a, 0x7f, b'/']].concat(), None),
+        ([&shared[..], &[0x0a, 1, 0xff]].concat(), None),
+        ([&shared[..], &[0x80]].concat(), None),
+        (wrong.clone(), Some(&["/a", "/b"])),
+        (wrong, Some(&["/a", "/b"])),
+    ];
+    let (mut hand, memory) = (Hand::default(), MemoryDatastore::default());
+    let mut peers = Vec::new();
+    for (value, told) in &values {
+        // Each of them once before the others and once behind them.
+        for _ in 0..2 {
+            let peer = PeerId::random();
+            put(&memory, addrs_key(&peer), &js_address_of(1));
+            put(&memory, protos_key(&peer), value);
+            peers.push((peer, *told));
+        }
+    }
+    let before = memory.entries();
+    let store = hand.open(memory.clone());
+    for (peer, told) in peers {
+        let read = store.protocols().get(&peer).unwrap();
+        let read: Vec<&str> = read.iter().map(AsRef::as_ref).collect();
+        assert_eq!(read, told.unwrap_or_default(), "{peer}");
+    }
+    let report = store.load_report();
+    assert_eq!((report.undecodable, report.refused), (6, 8));
+    hand.shutdown(store);
+    assert_eq!(memory.entries(), before);
+}
+
+fn js_address_of(n: u8) -> Vec<u8> {
+    bytes_field(1, &js_address(addr(n.into()).as_ref(), false))
+}
+
 #[test]
 fn what_cannot_be_decoded_is_left_until_its_book_is_written() {
     let (peer, memory) = sound_peer();

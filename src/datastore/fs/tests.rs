@@ -246,6 +246,25 @@ fn failures_in_a_row_lose_nothing_that_a_reader_has_seen() {
     assert_eq!(content(&open(folder.path())), expected);
 }
 
+/// As when another thread starts a program at that moment: until that runs, it holds every file of this process.
+#[test]
+fn a_closed_or_dropped_folder_can_be_opened_while_a_fork_still_has_its_lock() {
+    let folder = folder();
+    for closes in [true, false] {
+        let datastore = open(folder.path());
+        let lock = datastore.shared.state.lock();
+        let inherited = lock.lock.as_ref().unwrap().0.try_clone().unwrap();
+        drop(lock);
+        assert!(FsDatastore::open(folder.path()).is_err());
+        if closes {
+            block_on(datastore.close()).unwrap();
+        }
+        drop(datastore);
+        drop(FsDatastore::open(folder.path()).unwrap());
+        drop(inherited);
+    }
+}
+
 #[test]
 fn closing_finishes_a_commit_or_says_so_and_lets_the_folder_go() {
     let folder = folder();

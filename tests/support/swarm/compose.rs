@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use libp2p::{
     identify,
     identity::Keypair,
-    kad, rendezvous,
+    kad, ping, rendezvous,
     swarm::{NetworkBehaviour, dummy},
 };
 use libp2p_peerstore::{Event, Observed, PeerStoreBehaviour};
@@ -22,6 +22,7 @@ pub enum Out {
     Store(Event),
     Identify(identify::Event),
     Kad(kad::Event),
+    Ping(ping::Event),
     Client(rendezvous::client::Event),
     Server(rendezvous::server::Event),
 }
@@ -39,7 +40,7 @@ macro_rules! yields {
 }
 
 yields! {
-    Store: Event, Identify: identify::Event, Kad: kad::Event,
+    Store: Event, Identify: identify::Event, Kad: kad::Event, Ping: ping::Event,
     Client: rendezvous::client::Event, Server: rendezvous::server::Event
 }
 
