@@ -5,7 +5,7 @@ use std::{error::Error as StdError, sync::Arc};
 use futures::{future::BoxFuture, stream::BoxStream};
 
 #[cfg(feature = "fs")]
-mod fs;
+pub(crate) mod fs;
 mod memory;
 mod migrate;
 #[cfg(feature = "redb")]

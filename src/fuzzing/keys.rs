@@ -4,12 +4,11 @@
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 
+#[cfg(feature = "fs")]
+use crate::datastore::fs::name as file;
 use crate::persist::key::{self, Key, b32};
 
-// The two modules stand behind features whose dependencies they do not need.
-#[allow(dead_code)]
-#[path = "../datastore/fs/name.rs"]
-mod file;
+// It stands behind a feature whose dependencies it does not need.
 #[allow(dead_code)]
 #[path = "../datastore/redis/keys.rs"]
 mod redis;
@@ -31,6 +30,7 @@ pub fn keys(bytes: &[u8]) {
             }
         }
         1 => built(rest),
+        #[cfg(feature = "fs")]
         2 => file_names(&text, rest),
         _ => redis_keys(&text),
     }
@@ -82,9 +82,12 @@ fn built(bytes: &[u8]) {
         assert_eq!(redis::slot(&redis::physical("n", &key)), slot);
     }
     assert_eq!(redis::slot(&redis::names("n", &b32)), slot);
-    let place = file::Names::Portable.place(&key::addresses(&b32));
-    assert_eq!(place.folder, "/peers/addrs");
-    assert_eq!(place.file, format!("{b32}.data"));
+    #[cfg(feature = "fs")]
+    {
+        let place = file::Names::Portable.place(&key::addresses(&b32));
+        assert_eq!(place.folder, "/peers/addrs");
+        assert_eq!(place.file, format!("{b32}.data"));
+    }
 }
 
 fn hashed(code: u64, digest: &[u8]) -> Option<PeerId> {
@@ -92,6 +95,7 @@ fn hashed(code: u64, digest: &[u8]) -> Option<PeerId> {
 }
 
 /// Where a key stands in a folder says which key it is, and is nowhere else.
+#[cfg(feature = "fs")]
 fn file_names(text: &str, bytes: &[u8]) {
     for names in [file::Names::Exact, file::Names::Portable] {
         for key in [text, &format!("/{text}")] {
