@@ -9,7 +9,7 @@ use std::{
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
-use libp2p_peerstore::{Cause, Config, Event, PeerStore};
+use libp2p_peerstore::{Cause, Config, Event, Peer, PeerStore};
 
 use super::talk::{self, LOCAL};
 
@@ -32,8 +32,10 @@ impl Copied {
     }
 }
 
-pub fn copy(store: &PeerStore, config: &Config) -> BTreeMap<PeerId, Copied> {
+/// Copies a store, and looks at each peer on the way.
+pub fn copy(store: &PeerStore, config: &Config, look: impl Fn(&Peer)) -> BTreeMap<PeerId, Copied> {
     let peers = store.peers().into_iter().map(|known| {
+        look(&known);
         assert_ne!(known.id, talk::peer(LOCAL));
         assert!(known.addresses.len() <= config.max_addresses_per_peer().get());
         for info in &known.addresses {
@@ -72,7 +74,7 @@ impl Mirror {
             assert!(matches!(event, Event::Lagged(1..)), "{event:?}");
             assert!(!self.strict, "{event:?}");
             let any = Config::default().with_max_addresses_per_peer(NonZeroUsize::MAX);
-            self.peers = copy(store, &any);
+            self.peers = copy(store, &any, |_| {});
             return;
         };
         let known = self.peers.get(&peer);
