@@ -6,6 +6,8 @@
 
 #[path = "fuzzed/behaviour.rs"]
 mod behaviour;
+#[path = "fuzzed/bytes.rs"]
+mod bytes;
 #[path = "fuzzed/load.rs"]
 mod load;
 #[allow(dead_code, unused_imports)]

@@ -1,5 +1,7 @@
 #![no_main]
 
+#[path = "../../tests/fuzzed/bytes.rs"]
+mod bytes;
 #[path = "../../tests/fuzzed/load.rs"]
 mod load;
 

@@ -11,7 +11,7 @@ mod migrate;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 
 #[cfg(feature = "fs")]
 pub use fs::FsDatastore;

@@ -2,7 +2,6 @@
 //! event the store is within its limits, knows who is connected, tells each difference and nothing else, and offers
 //! nothing that it must not.
 
-mod bytes;
 mod mirror;
 mod scripted;
 mod talk;
@@ -26,8 +25,9 @@ use libp2p_swarm::{
     NetworkBehaviour, NewExternalAddrOfPeer, ToSwarm, behaviour::ConnectionEstablished,
 };
 
+use crate::bytes::Bytes;
+
 use self::{
-    bytes::Bytes,
     mirror::{Mirror, copy},
     scripted::{Dial, Scripted, scripted},
     talk::LOCAL,

@@ -6,10 +6,9 @@ use libp2p_core::{Multiaddr, SignedEnvelope, multihash::Multihash};
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use libp2p_peerstore::Config;
 
-use super::{
-    bytes::Bytes,
-    wire::{bytes_field, varint_field},
-};
+use crate::bytes::Bytes;
+
+use super::wire::{bytes_field, varint_field};
 
 /// When the executor of the tests begins.
 const NOW: u64 = 1_735_689_600;
@@ -134,7 +133,7 @@ fn address(bytes: &mut Bytes<'_>, who: usize) -> Vec<u8> {
         n @ 0..200 => multiaddrs()[usize::from(n) % multiaddrs().len()].to_vec(),
         _ => bytes.some(24).to_vec(),
     };
-    if bytes.next() % 8 == 0 {
+    if bytes.next().is_multiple_of(8) {
         // js-libp2p stores some so.
         let id = peers()[who].0.to_bytes();
         multiaddr.extend([0xa5, 3, id.len() as u8]);

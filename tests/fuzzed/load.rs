@@ -1,7 +1,6 @@
 //! A store is opened on a datastore that holds anything. What it takes is within its limits, its report adds up, and
 //! what it writes of it is read as the same.
 
-mod bytes;
 mod entries;
 #[path = "../support/wire.rs"]
 mod wire;
@@ -22,10 +21,9 @@ use libp2p_peerstore::{
     Peer, PeerStore, Sources, testing::ManualExecutor,
 };
 
-use self::{
-    bytes::Bytes,
-    entries::{config, entry, key, local, peers},
-};
+use crate::bytes::Bytes;
+
+use self::entries::{config, entry, key, local, peers};
 
 /// Opens a store on what the bytes say.
 ///

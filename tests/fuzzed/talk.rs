@@ -26,7 +26,7 @@ use libp2p_swarm::{
     dial_opts::PeerCondition,
 };
 
-use super::bytes::Bytes;
+use crate::bytes::Bytes;
 
 // --- peers --------------------------------------------------------------------------------------------------------
 
