@@ -155,6 +155,8 @@ mod error;
 mod escape;
 mod event;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod group;
 #[cfg(any(doc, doctest))]
 pub mod guide;

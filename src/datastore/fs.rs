@@ -14,7 +14,7 @@ use super::{Batch, Datastore, DatastoreError, KeyValue};
 
 mod folder;
 mod journal;
-mod name;
+pub(crate) mod name;
 #[cfg(test)]
 mod tests;
 mod trouble;

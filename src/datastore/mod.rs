@@ -5,13 +5,13 @@ use std::{error::Error as StdError, sync::Arc};
 use futures::{future::BoxFuture, stream::BoxStream};
 
 #[cfg(feature = "fs")]
-mod fs;
+pub(crate) mod fs;
 mod memory;
 mod migrate;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 
 #[cfg(feature = "fs")]
 pub use fs::FsDatastore;

@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 
 /// The datastore's own folder: the lock, the journal, and files that are being written.
-pub(super) const SERVICE: &str = ".libp2p-peerstore";
+pub(crate) const SERVICE: &str = ".libp2p-peerstore";
 
 /// The end of a file with a value in it and nothing else.
 const VALUE: &str = ".data";
@@ -30,7 +30,7 @@ const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
 
 /// Which names the file system keeps apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Names {
+pub(crate) enum Names {
     /// All of them: names are bytes.
     Exact,
     /// Only small ASCII letters, digits and a few signs: capitals, or other forms of the same accent, may be the
@@ -40,16 +40,16 @@ pub(super) enum Names {
 
 /// The file of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Its folder in the form of a key: empty, or `/a/b`.
-    pub(super) folder: String,
-    pub(super) file: String,
+    pub(crate) folder: String,
+    pub(crate) file: String,
     /// Whether the file begins with its key.
-    pub(super) keyed: bool,
+    pub(crate) keyed: bool,
 }
 
 impl Names {
-    pub(super) fn place(self, key: &str) -> Place {
+    pub(crate) fn place(self, key: &str) -> Place {
         let (folder, rest) = self.folders(key);
         let keyed = !key.starts_with('/') || !self.is_file(rest);
         let file = match keyed {
@@ -69,7 +69,7 @@ impl Names {
 
     /// Splits a key, or the beginning of one, behind the leading parts that can be folders. All keys with the same
     /// beginning stand in that folder or below.
-    pub(super) fn folders(self, key: &str) -> (&str, &str) {
+    pub(crate) fn folders(self, key: &str) -> (&str, &str) {
         let mut end = 0;
         while let Some(rest) = key[end..].strip_prefix('/')
             && let Some((part, _)) = rest.split_once('/')
@@ -83,7 +83,7 @@ impl Names {
     }
 
     /// Whether a part of a key can be a folder.
-    pub(super) fn is_folder(self, part: &str, at_top: bool) -> bool {
+    pub(crate) fn is_folder(self, part: &str, at_top: bool) -> bool {
         self.is_name(part)
             && part != "."
             && part != ".."
@@ -126,7 +126,7 @@ fn is_device(name: &str) -> bool {
 
 impl Place {
     /// The place of a file that was found.
-    pub(super) fn found(folder: &str, file: String) -> Self {
+    pub(crate) fn found(folder: &str, file: String) -> Self {
         Self {
             folder: folder.to_owned(),
             keyed: kind(&file) == Kind::Keyed,
@@ -137,7 +137,7 @@ impl Place {
 
 /// What a file's name says of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     /// The last part of the key.
     Value(&'a str),
     /// The key is in the file.
@@ -146,7 +146,7 @@ pub(super) enum Kind<'a> {
     Foreign,
 }
 
-pub(super) fn kind(file: &str) -> Kind<'_> {
+pub(crate) fn kind(file: &str) -> Kind<'_> {
     match file.strip_suffix(VALUE) {
         Some("") => Kind::Foreign,
         Some(part) => Kind::Value(part),
@@ -156,14 +156,14 @@ pub(super) fn kind(file: &str) -> Kind<'_> {
 }
 
 /// What a file with its key inside begins with.
-pub(super) fn header(key: &str) -> Vec<u8> {
+pub(crate) fn header(key: &str) -> Vec<u8> {
     let mut header = (key.len() as u64).to_be_bytes().to_vec();
     header.extend(key.as_bytes());
     header
 }
 
 /// Takes the content of such a file apart.
-pub(super) fn split(content: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split(content: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = content.split_first_chunk()?;
     let (key, value) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*len)).ok()?)?;
     Some((std::str::from_utf8(key).ok()?, value))

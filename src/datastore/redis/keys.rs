@@ -14,7 +14,7 @@
 use crate::persist::key::{ADDRESSES, KEYS, METADATA, PROTOCOLS};
 
 /// How many slots a Redis Cluster has.
-pub(super) const SLOTS: u16 = 16_384;
+pub(crate) const SLOTS: u16 = 16_384;
 
 const BOOKS: [&str; 4] = [ADDRESSES, PROTOCOLS, KEYS, METADATA];
 
@@ -31,11 +31,11 @@ fn split(key: &str) -> Option<(&'static str, &str, &str)> {
 }
 
 /// What stands in the place of `<b32>`.
-pub(super) fn peer(key: &str) -> Option<&str> {
+pub(crate) fn peer(key: &str) -> Option<&str> {
     split(key).map(|(_, peer, _)| peer)
 }
 
-pub(super) fn physical(prefix: &str, key: &str) -> String {
+pub(crate) fn physical(prefix: &str, key: &str) -> String {
     match split(key) {
         Some((book, peer, rest)) => format!("{prefix}{book}{{{peer}}}{rest}"),
         None => format!("{prefix}{key}"),
@@ -43,7 +43,7 @@ pub(super) fn physical(prefix: &str, key: &str) -> String {
 }
 
 /// The set in which a metadata key is listed, and its name there.
-pub(super) fn listed<'a>(prefix: &str, key: &'a str) -> Option<(String, &'a str)> {
+pub(crate) fn listed<'a>(prefix: &str, key: &'a str) -> Option<(String, &'a str)> {
     match split(key) {
         Some((METADATA, peer, rest)) => Some((names(prefix, peer), rest.strip_prefix('/')?)),
         _ => None,
@@ -51,12 +51,12 @@ pub(super) fn listed<'a>(prefix: &str, key: &'a str) -> Option<(String, &'a str)
 }
 
 /// The set that holds the metadata keys of a peer.
-pub(super) fn names(prefix: &str, peer: &str) -> String {
+pub(crate) fn names(prefix: &str, peer: &str) -> String {
     format!("{prefix}{METADATA}{NAMES}{{{peer}}}")
 }
 
 /// The peer of whom alone a query for metadata asks, and the beginning of the names that it asks for.
-pub(super) fn metadata_of_one(query: &str) -> Option<(&str, &str)> {
+pub(crate) fn metadata_of_one(query: &str) -> Option<(&str, &str)> {
     match split(query) {
         Some((METADATA, peer, rest)) => Some((peer, rest.strip_prefix('/')?)),
         _ => None,
@@ -64,17 +64,17 @@ pub(super) fn metadata_of_one(query: &str) -> Option<(&str, &str)> {
 }
 
 /// The metadata key of a peer.
-pub(super) fn metadata(peer: &str, name: &str) -> String {
+pub(crate) fn metadata(peer: &str, name: &str) -> String {
     format!("{METADATA}{peer}/{name}")
 }
 
 /// The keys of the books of a peer that are one value each.
-pub(super) fn single_books(prefix: &str, peer: &str) -> [String; 3] {
+pub(crate) fn single_books(prefix: &str, peer: &str) -> [String; 3] {
     [ADDRESSES, PROTOCOLS, KEYS].map(|book| physical(prefix, &format!("{book}{peer}")))
 }
 
 /// The way back from [`physical`]; `None` when the key is not under the prefix, or was not spelt by it.
-pub(super) fn logical(prefix: &str, physical: &str) -> Option<String> {
+pub(crate) fn logical(prefix: &str, physical: &str) -> Option<String> {
     let key = physical.strip_prefix(prefix)?;
     let Some((book, braced, rest)) = split(key) else {
         return Some(key.to_owned());
@@ -84,7 +84,7 @@ pub(super) fn logical(prefix: &str, physical: &str) -> Option<String> {
 }
 
 /// A pattern for SCAN that finds every key that begins with `query`, and hardly any other.
-pub(super) fn pattern(prefix: &str, query: &str) -> String {
+pub(crate) fn pattern(prefix: &str, query: &str) -> String {
     let begin = match split(query) {
         Some((_, _, rest)) if !rest.is_empty() => physical(prefix, query),
         // The name of the peer may go on.
@@ -104,7 +104,7 @@ pub(super) fn pattern(prefix: &str, query: &str) -> String {
 
 /// The slot of a key, as the Redis Cluster specification says it: CRC16 (XMODEM) of what stands between the first
 /// braces, or of the whole key when there is nothing.
-pub(super) fn slot(key: &str) -> u16 {
+pub(crate) fn slot(key: &str) -> u16 {
     let tagged = key.split_once('{').and_then(|(_, rest)| {
         let (tag, _) = rest.split_once('}')?;
         (!tag.is_empty()).then_some(tag)

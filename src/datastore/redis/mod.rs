@@ -23,7 +23,7 @@ use crate::datastore::KeyValue;
 
 mod config;
 mod failure;
-mod keys;
+pub(crate) mod keys;
 mod nodes;
 mod recent;
 mod scan;
