@@ -15,6 +15,7 @@ use super::{Batch, Datastore, DatastoreError, KeyValue};
 mod folder;
 mod journal;
 mod name;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -119,10 +120,19 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// The locked file; `None` when the datastore is closed.
-    lock: Option<File>,
+    hold: Hold,
     /// What stands in the journal: readers see it as done.
     unfinished: Arc<Operations>,
+}
+
+/// How the folder is held.
+#[derive(Debug)]
+enum Hold {
+    /// By the lock on this file, alone.
+    Owner { _lock: File },
+    /// To be read, together with others; without a lock where there is no file for one.
+    Reader { _lock: Option<File> },
+    Closed,
 }
 
 impl FsDatastore {
@@ -214,7 +224,7 @@ impl FsDatastore {
                 folder,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
-                    lock: Some(lock),
+                    hold: Hold::Owner { _lock: lock },
                     unfinished: Arc::new(unfinished),
                 }),
             }),
@@ -328,6 +338,10 @@ fn move_all(folder: &Folder) -> Result<(), Trouble> {
 }
 
 impl Shared {
+    fn is_read_only(&self) -> bool {
+        matches!(self.state.lock().hold, Hold::Reader { .. })
+    }
+
     fn location(&self) -> String {
         self.path.display().to_string()
     }
@@ -339,9 +353,9 @@ impl Shared {
     /// What stands in the journal, if the datastore is open.
     fn unfinished(&self, operation: &'static str) -> Result<Arc<Operations>, DatastoreError> {
         let state = self.state.lock();
-        match state.lock {
-            Some(_) => Ok(state.unfinished.clone()),
-            None => Err(DatastoreError::Closed {
+        match state.hold {
+            Hold::Owner { .. } | Hold::Reader { .. } => Ok(state.unfinished.clone()),
+            Hold::Closed => Err(DatastoreError::Closed {
                 operation,
                 location: self.location(),
             }),
@@ -360,6 +374,10 @@ impl Shared {
     fn commit(&self, batch: Batch) -> Result<(), DatastoreError> {
         let _writing = self.writing.lock();
         let unfinished = self.unfinished("commit")?;
+        if self.is_read_only() {
+            let source = "it was opened to be read only";
+            return Err(DatastoreError::failed("commit", self.location(), source));
+        }
         self.write(&unfinished, batch)
             .map_err(|trouble| self.failed("commit", trouble))
     }
@@ -395,11 +413,12 @@ impl Shared {
     fn close(&self) -> Result<(), DatastoreError> {
         let _writing = self.writing.lock();
         let finished = match self.unfinished("close") {
+            Ok(_) if self.is_read_only() => Ok(()),
             Ok(unfinished) => self.write(&unfinished, Batch::default()),
             // Closed before.
             Err(_) => return Ok(()),
         };
-        self.state.lock().lock = None;
+        self.state.lock().hold = Hold::Closed;
         finished.map_err(|trouble| self.failed("close", trouble))
     }
 }
