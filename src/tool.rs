@@ -134,9 +134,10 @@ pub fn address_group(address: &Multiaddr) -> Option<String> {
         1 => format!("{}.{}.0.0/16", rest >> 8 & 0xff, rest & 0xff),
         2 => {
             let (a, b, c) = (rest >> 32 & 0xffff, rest >> 16 & 0xffff, rest & 0xffff);
-            match c {
-                0 => format!("{a:x}:{b:x}::/32"),
-                _ => format!("{a:x}:{b:x}:{c:x}::/36"),
+            match (a, b) {
+                // Where a tunnel broker gives everybody a /48, see `Group`.
+                (0x2001, 0x470) => format!("{a:x}:{b:x}:{c:x}::/36"),
+                _ => format!("{a:x}:{b:x}::/32"),
             }
         }
         3 => address.iter().find_map(|part| match part {
