@@ -129,9 +129,13 @@ struct State {
 #[derive(Debug)]
 enum Hold {
     /// By the lock on this file, alone.
-    Owner { _lock: File },
+    Owner {
+        _lock: File,
+    },
     /// To be read, together with others; without a lock where there is no file for one.
-    Reader { _lock: Option<File> },
+    Reader {
+        _lock: Option<File>,
+    },
     Closed,
 }
 

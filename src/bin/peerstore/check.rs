@@ -85,7 +85,10 @@ fn problem(
         }));
     }
     let kind = out.styled(BOLD, kind);
-    out.line(&format!("{kind} {}: {reason} ({bytes} bytes)", tool::escaped(key)))
+    out.line(&format!(
+        "{kind} {}: {reason} ({bytes} bytes)",
+        tool::escaped(key)
+    ))
 }
 
 fn tell(counts: &Counts, out: &mut Out) -> Result<(), Failure> {

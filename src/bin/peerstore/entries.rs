@@ -12,7 +12,7 @@ use libp2p_peerstore::{
 use crate::{failure::Failure, progress::Progress, target::Target};
 
 /// More matches than this are not told apart.
-const MOST: usize = 1_000;
+const MOST: usize = 100_000;
 
 /// How many of several matches are shown.
 const SHOWN: usize = 5;
@@ -122,7 +122,11 @@ pub async fn metadata(
     let mut entries = datastore.query(&prefix);
     while let Some(entry) = entries.next().await {
         let (key, value) = entry.map_err(|error| {
-            Failure::of_store(format!("cannot read the keys under `{prefix}`"), target, &error)
+            Failure::of_store(
+                format!("cannot read the keys under `{prefix}`"),
+                target,
+                &error,
+            )
         })?;
         if let Some(name) = key.strip_prefix(&prefix).filter(|name| !name.is_empty()) {
             found.insert(name.to_owned(), value);
@@ -151,7 +155,6 @@ pub fn entries(peer: &PeerId, values: Values) -> Vec<KeyValue> {
         .into_iter()
         .filter_map(|(book, value)| Some((tool::key_of(peer, &book), value?)));
     let metadata = values.metadata.unwrap_or_default().into_iter();
-    let metadata =
-        metadata.map(|(name, value)| (tool::key_of(peer, &Book::Metadata(name)), value));
+    let metadata = metadata.map(|(name, value)| (tool::key_of(peer, &Book::Metadata(name)), value));
     books.chain(metadata).collect()
 }

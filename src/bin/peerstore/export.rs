@@ -139,6 +139,10 @@ impl Exporting<'_> {
     }
 
     fn failed(&self, key: &str, error: &libp2p_peerstore::DatastoreError) -> Failure {
-        Failure::of_store(format!("cannot read `{}`", tool::escaped(key)), self.target, error)
+        Failure::of_store(
+            format!("cannot read `{}`", tool::escaped(key)),
+            self.target,
+            error,
+        )
     }
 }

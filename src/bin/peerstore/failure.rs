@@ -70,7 +70,11 @@ impl Failure {
         while let Some(error) = next {
             let text = error.to_string();
             // Some errors repeat their source in their own text.
-            if !self.causes.last().is_some_and(|above| above.contains(&text)) {
+            if !self
+                .causes
+                .last()
+                .is_some_and(|above| above.contains(&text))
+            {
                 self.causes.push(text);
             }
             next = error.source();

@@ -1,8 +1,19 @@
 //! A store that is loaded from a datastore and never writes to it.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use indicatif::ProgressBar;
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
@@ -50,10 +61,11 @@ impl Loaded {
         self.store.load_report()
     }
 
-    pub async fn close(self) {
-        // It has nothing to save, and nothing is lost when a connection does not end in order.
-        let _ = self.store.shutdown().await;
+    /// Lets go of the datastore, which what follows does not need: a node, or the next command of a pipe, may want it.
+    pub async fn release(self) -> PeerStore {
+        // Nothing is lost when a connection does not end in order.
         let _ = self.datastore.close().await;
+        self.store
     }
 }
 
@@ -74,12 +86,16 @@ async fn load(
     see: See,
     progress: ProgressBar,
 ) -> Result<PeerStore, OpenError> {
+    let is_loaded = Arc::new(AtomicBool::new(false));
     let unwritten = Unwritten {
         datastore: datastore.clone(),
         progress,
+        is_loaded: is_loaded.clone(),
     };
     // Whose store it is, it does not say. Nobody has this id.
-    PeerStore::open(PeerId::random(), unwritten, config(see)).await
+    let store = PeerStore::open(PeerId::random(), unwritten, config(see)).await;
+    is_loaded.store(true, Ordering::Relaxed);
+    store
 }
 
 fn of_loading(target: &Target, error: OpenError) -> Failure {
@@ -121,6 +137,8 @@ pub fn config(see: See) -> Config {
 struct Unwritten {
     datastore: Arc<dyn Datastore>,
     progress: ProgressBar,
+    /// Then it seems to be empty: it may be closed, and the store looks for what it would delete.
+    is_loaded: Arc<AtomicBool>,
 }
 
 impl Datastore for Unwritten {
@@ -129,6 +147,9 @@ impl Datastore for Unwritten {
     }
 
     fn query<'a>(&'a self, prefix: &'a str) -> BoxStream<'a, Result<KeyValue, DatastoreError>> {
+        if self.is_loaded.load(Ordering::Relaxed) {
+            return stream::empty().boxed();
+        }
         let entries = self.datastore.query(prefix);
         entries.inspect(|_| self.progress.inc(1)).boxed()
     }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use libp2p_peerstore::{Order, Peer, PeerStore, Query, tool};
+use libp2p_peerstore::{LoadReport, Order, Peer, PeerStore, Query, tool};
 use serde_json::Value;
 
 use crate::{
@@ -66,7 +66,9 @@ pub async fn run(args: Ls, out: &mut Out) -> Result<Outcome, Failure> {
         true => Some(loaded.again(&args.store, See::Alive).await?),
         false => None,
     };
-    let mut query = args.filter.query(&loaded.store).offset(args.offset);
+    let report = loaded.report();
+    let store = loaded.release().await;
+    let mut query = args.filter.query(&store).offset(args.offset);
     if let Some(limit) = args.limit {
         query = query.limit(limit);
     }
@@ -107,11 +109,7 @@ pub async fn run(args: Ls, out: &mut Out) -> Result<Outcome, Failure> {
             out.line(&row)?;
         }
     }
-    remarks(&args, &loaded, shown, out)?;
-    if let Some(alive) = alive {
-        let _ = alive.shutdown().await;
-    }
-    loaded.close().await;
+    remarks(&args, &report, shown, out)?;
     Ok(Outcome::Done)
 }
 
@@ -161,8 +159,7 @@ fn row(table: &Table, peer: &Peer, expired: bool, now: SystemTime, out: &Out) ->
 }
 
 /// What the table does not say. On a terminal only, unless something is wrong.
-fn remarks(args: &Ls, loaded: &Loaded, shown: usize, out: &mut Out) -> Result<(), Failure> {
-    let report = loaded.report();
+fn remarks(args: &Ls, report: &LoadReport, shown: usize, out: &mut Out) -> Result<(), Failure> {
     if out.is_terminal {
         let of = words::count(report.peers, "peer", "peers");
         out.note(&format!("{shown} of {of}"))?;

@@ -28,8 +28,9 @@ impl Out {
         let columns = env::var("COLUMNS").ok();
         let columns = columns.and_then(|columns| columns.parse().ok());
         let terminal = || {
-            let (width, _) = terminal_size::terminal_size()?;
-            is_terminal.then_some(usize::from(width.0))
+            // One that does not know its size is as wide as they used to be.
+            let known = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+            is_terminal.then_some(known.unwrap_or(80))
         };
         Self {
             json,

@@ -21,7 +21,10 @@ pub struct Progress {
 impl Progress {
     /// A count that goes up: `what` is what is done, `unit` what is counted.
     pub fn counting(what: &'static str, unit: &'static str) -> Self {
-        Self::new(None, &format!("{{spinner}} {what}: {{pos}} {unit} ({{elapsed}})"))
+        Self::new(
+            None,
+            &format!("{{spinner}} {what}: {{pos}} {unit} ({{elapsed}})"),
+        )
     }
 
     /// A bar over so many bytes.

@@ -52,7 +52,11 @@ async fn remove(args: &Rm, datastore: &dyn Datastore, out: &mut Out) -> Result<O
         keys.into_iter().for_each(|key| batch.delete(key));
         let committed = datastore.commit(batch).await;
         committed.map_err(|error| {
-            Failure::of_store(format!("cannot delete the peer `{peer}`"), &args.store, &error)
+            Failure::of_store(
+                format!("cannot delete the peer `{peer}`"),
+                &args.store,
+                &error,
+            )
         })?;
         if out.json {
             out.json(&json!({ "id": peer.to_string(), "entries": entries }))?;
@@ -74,8 +78,8 @@ async fn keys(
     for book in [Book::Addresses, Book::Protocols, Book::PublicKey] {
         let key = tool::key_of(peer, &book);
         let has = datastore.has(&key).await;
-        let has = has
-            .map_err(|error| Failure::of_store(format!("cannot read `{key}`"), target, &error))?;
+        let has =
+            has.map_err(|error| Failure::of_store(format!("cannot read `{key}`"), target, &error))?;
         if has {
             keys.push(key);
         }
@@ -84,7 +88,11 @@ async fn keys(
     let mut metadata = datastore.query(&prefix);
     while let Some(entry) = metadata.next().await {
         let (key, _) = entry.map_err(|error| {
-            Failure::of_store(format!("cannot read the keys under `{prefix}`"), target, &error)
+            Failure::of_store(
+                format!("cannot read the keys under `{prefix}`"),
+                target,
+                &error,
+            )
         })?;
         keys.push(key);
     }

@@ -57,19 +57,13 @@ impl Known {
 pub async fn run(args: Show, out: &mut Out) -> Result<Outcome, Failure> {
     let loaded = Loaded::open(&args.store, See::Alive).await?;
     let known = known(&args, &loaded).await;
-    let known = match known {
-        Ok(known) => known,
-        Err(failure) => {
-            loaded.close().await;
-            return Err(failure);
-        }
-    };
+    drop(loaded.release().await);
+    let known = known?;
     if out.json {
         out.json(&as_json(&known))?;
     } else {
         in_words(&known, out)?;
     }
-    loaded.close().await;
     Ok(Outcome::Done)
 }
 
@@ -107,15 +101,13 @@ async fn known(args: &Show, loaded: &Loaded) -> Result<Known, Failure> {
     let everything = of_entries(entries, See::Everything).await;
     let everything = everything
         .map_err(|error| Failure::new(format!("cannot load the peer `{id}`")).because(&error))?;
-    let known = Known {
+    Ok(Known {
         id,
         alive: loaded.store.get(&id),
         whole: everything.get(&id),
         line,
         undecodable,
-    };
-    let _ = everything.shutdown().await;
-    Ok(known)
+    })
 }
 
 fn as_json(known: &Known) -> Value {
@@ -183,9 +175,14 @@ fn about(known: &Known, peer: &Peer, now: SystemTime, out: &mut Out) -> Result<(
             out.line(&format!("  {title:<13} {}", text(value)))?;
         }
     }
-    out.line(&format!("  last heard of {}", words::ago(peer.last_seen, now)))?;
+    out.line(&format!(
+        "  last heard of {}",
+        words::ago(peer.last_seen, now)
+    ))?;
     if let Some(at) = known.line.first_proven {
-        let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(now);
+        let at = UNIX_EPOCH
+            .checked_add(Duration::from_secs(at))
+            .unwrap_or(now);
         out.line(&format!("  first reached {}", words::ago(at, now)))?;
     }
     if let Some(latency) = peer.latency {

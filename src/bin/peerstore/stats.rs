@@ -7,7 +7,7 @@ use std::{
 };
 
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
-use libp2p_peerstore::{Peer, tool};
+use libp2p_peerstore::{LoadReport, Peer, tool};
 use serde_json::{Value, json};
 
 use crate::{
@@ -65,7 +65,10 @@ impl Counts {
         self.with_latency += usize::from(peer.latency.is_some());
         let is_public = |address: &Multiaddr| libp2p_peerstore::public_only(&peer.id, address);
         self.public += usize::from(peer.multiaddrs().any(is_public));
-        let key = peer.public_key.as_ref().map(|key| key.key_type().to_string());
+        let key = peer
+            .public_key
+            .as_ref()
+            .map(|key| key.key_type().to_string());
         *self
             .key_types
             .entry(key.map_or_else(|| "not known".to_owned(), |key| key.to_lowercase()))
@@ -78,8 +81,7 @@ impl Counts {
         }
         let transports: BTreeSet<String> = peer.multiaddrs().map(transport).collect();
         add_each(&mut self.transports, transports);
-        let groups: BTreeSet<String> =
-            peer.multiaddrs().filter_map(tool::address_group).collect();
+        let groups: BTreeSet<String> = peer.multiaddrs().filter_map(tool::address_group).collect();
         add_each(&mut self.groups, groups);
         add_each(
             &mut self.protocols,
@@ -147,18 +149,19 @@ fn software(agent: &str) -> String {
 
 pub async fn run(args: Stats, out: &mut Out) -> Result<Outcome, Failure> {
     let loaded = Loaded::open(&args.store, args.filter.see()).await?;
+    let report = loaded.report();
+    let store = loaded.release().await;
     let now = SystemTime::now();
     let mut counts = Counts::default();
-    args.filter.query(&loaded.store).for_each(|peer| {
+    args.filter.query(&store).for_each(|peer| {
         counts.add(peer, now);
         ControlFlow::<()>::Continue(())
     });
     if out.json {
-        out.json(&as_json(&counts, &loaded, args.top))?;
+        out.json(&as_json(&counts, &report, args.top))?;
     } else {
-        in_words(&counts, &loaded, &args, out)?;
+        in_words(&counts, &report, &args, out)?;
     }
-    loaded.close().await;
     Ok(Outcome::Done)
 }
 
@@ -169,12 +172,13 @@ fn sorted(counts: &HashMap<String, usize>) -> Vec<(&str, usize)> {
     sorted
 }
 
-fn as_json(counts: &Counts, loaded: &Loaded, top: usize) -> Value {
-    let report = loaded.report();
+fn as_json(counts: &Counts, report: &LoadReport, top: usize) -> Value {
     let list = |counts: &HashMap<String, usize>| {
         let all = sorted(counts).into_iter();
         let top = all.take(top);
-        let top: Vec<Value> = top.map(|(name, peers)| json!({ "name": name, "peers": peers })).collect();
+        let top: Vec<Value> = top
+            .map(|(name, peers)| json!({ "name": name, "peers": peers }))
+            .collect();
         json!({ "distinct": counts.len(), "top": top })
     };
     let bucket = |(at, peers): (usize, &usize)| {
@@ -215,11 +219,10 @@ fn as_json(counts: &Counts, loaded: &Loaded, top: usize) -> Value {
 
 fn in_words(
     counts: &Counts,
-    loaded: &Loaded,
+    report: &LoadReport,
     args: &Stats,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let report = loaded.report();
     let store = args.store.to_string();
     let title = out.styled(BOLD, &store);
     out.line(&title)?;
@@ -227,7 +230,10 @@ fn in_words(
     for (title, text) in [
         ("peers", counts.peers.to_string()),
         ("expired peers", report.expired.to_string()),
-        ("addresses", format!("{} ({mean:.1} for each peer)", counts.addresses)),
+        (
+            "addresses",
+            format!("{} ({mean:.1} for each peer)", counts.addresses),
+        ),
         ("public address", counts.public.to_string()),
         ("no address", counts.without_addresses.to_string()),
         ("tagged", counts.tagged.to_string()),
@@ -242,17 +248,26 @@ fn in_words(
     let list = |counts: &HashMap<String, usize>| {
         let mut rows: Vec<(String, usize)> = Vec::new();
         let all = sorted(counts);
-        rows.extend(all.iter().take(args.top).map(|(name, n)| (tool::escaped(name), *n)));
+        rows.extend(
+            all.iter()
+                .take(args.top)
+                .map(|(name, n)| (tool::escaped(name), *n)),
+        );
         let rest = all.len().saturating_sub(args.top);
         (rows, rest)
     };
     let fixed = |rows: Vec<(String, usize)>| (rows, 0);
     let standings = counts.standings.iter();
-    let standings = standings.map(|(name, n)| (name.replace('_', "-"), *n)).collect();
-    let bucket = |(at, n): (usize, &usize)| (format!("0.{at} to {:.1}", (at + 1) as f64 / 10.0), *n);
+    let standings = standings
+        .map(|(name, n)| (name.replace('_', "-"), *n))
+        .collect();
+    let bucket =
+        |(at, n): (usize, &usize)| (format!("0.{at} to {:.1}", (at + 1) as f64 / 10.0), *n);
     let confidence = counts.confidence.iter().enumerate().map(bucket).collect();
     let ages = AGES.iter().zip(&counts.ages);
-    let ages = ages.map(|((name, _), n)| ((*name).to_owned(), *n)).collect();
+    let ages = ages
+        .map(|((name, _), n)| ((*name).to_owned(), *n))
+        .collect();
     let keys = counts.key_types.iter().map(|(name, n)| (name.clone(), *n));
     for (title, (rows, rest)) in [
         ("Last heard of (peers)", fixed(ages)),
@@ -289,7 +304,8 @@ fn histogram(
     let most = rows.iter().map(|(_, n)| *n).max().unwrap_or(1).max(1);
     for (name, n) in rows {
         let name = cut(name, label);
-        let padding = " ".repeat(label.saturating_sub(unicode_width::UnicodeWidthStr::width(&*name)));
+        let padding =
+            " ".repeat(label.saturating_sub(unicode_width::UnicodeWidthStr::width(&*name)));
         let bar = "█".repeat((n * room).div_ceil(most).min(room));
         let row = format!("  {name}{padding} {n:>NUMBER$}  {bar}");
         out.line(&cut(row.trim_end(), width))?;

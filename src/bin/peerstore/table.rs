@@ -122,7 +122,10 @@ pub fn cut_start(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     let kept = fitting(text.chars().rev(), width);
-    mark(width).into_iter().chain(kept.into_iter().rev()).collect()
+    mark(width)
+        .into_iter()
+        .chain(kept.into_iter().rev())
+        .collect()
 }
 
 fn mark(width: usize) -> Option<char> {
@@ -147,7 +150,13 @@ mod tests {
 
     #[test]
     fn what_is_cut_is_never_wider_than_it_may_be() {
-        for text in ["", "abc", "日本語テキスト", "a日b本c", "e\u{301}e\u{301}e\u{301}"] {
+        for text in [
+            "",
+            "abc",
+            "日本語テキスト",
+            "a日b本c",
+            "e\u{301}e\u{301}e\u{301}",
+        ] {
             for width in 0..12 {
                 assert!(cut(text, width).width() <= width, "{text} {width}");
                 assert!(cut_start(text, width).width() <= width, "{text} {width}");

@@ -27,8 +27,8 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(name) = text.strip_prefix("env:") {
-            let url = env::var(name)
-                .map_err(|_| format!("there is no environment variable `{name}`"))?;
+            let url =
+                env::var(name).map_err(|_| format!("there is no environment variable `{name}`"))?;
             if url.starts_with("env:") {
                 return Err(format!("the variable `{name}` names another one"));
             }
@@ -222,7 +222,14 @@ mod tests {
         assert_eq!(target("redb:a.redb"), Target::Redb("a.redb".into()));
         assert_eq!(target("redb:///a/b"), Target::Redb("/a/b".into()));
         assert_eq!(target("fs:/a"), Target::Fs("/a".into()));
-        for text in ["", "redb:", "a.redb", "http://x", "redis:x", "env:NOT_THERE_AT_ALL"] {
+        for text in [
+            "",
+            "redb:",
+            "a.redb",
+            "http://x",
+            "redis:x",
+            "env:NOT_THERE_AT_ALL",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

@@ -119,7 +119,9 @@ fn of_sources(info: &AddressInfo, now: SystemTime) -> String {
         (Sources::INBOUND, "an inbound connection"),
         (Sources::DIALLED, "a dial"),
     ];
-    let known = names.iter().filter(|(source, _)| info.sources.contains(*source));
+    let known = names
+        .iter()
+        .filter(|(source, _)| info.sources.contains(*source));
     let mut from: Vec<&str> = known.map(|(_, name)| *name).collect();
     if from.is_empty() {
         from.push("nobody who is named");
@@ -145,7 +147,9 @@ fn of_failures(info: &AddressInfo, now: SystemTime) -> Option<String> {
         1 => "one dial has failed since".to_owned(),
         n => format!("{n} dials have failed since"),
     };
-    let last = info.last_failure.map(|at| format!(", the last {}", ago(at, now)));
+    let last = info
+        .last_failure
+        .map(|at| format!(", the last {}", ago(at, now)));
     let rest = info
         .back_off
         .map(|rest| format!("; left alone for {} more", span(rest)));

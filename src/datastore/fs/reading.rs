@@ -52,8 +52,7 @@ impl FsDatastore {
         let service = root.join(SERVICE);
         let was_used = service.is_dir();
         if !was_used && !root.join("peers").is_dir() {
-            let hint =
-                "there is no peer store in it (neither `peers` nor `.libp2p-peerstore`); check the path";
+            let hint = "there is no peer store in it (neither `peers` nor `.libp2p-peerstore`); check the path";
             return Err(refused(hint, io::ErrorKind::NotFound.into()));
         }
         let lock = match File::open(service.join("lock")) {

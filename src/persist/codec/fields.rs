@@ -214,7 +214,9 @@ impl Line {
         };
         line.metadata = values.metadata.as_ref().map(|metadata| {
             let metadata = metadata.iter();
-            metadata.map(|(key, value)| (key.clone(), hex(value))).collect()
+            metadata
+                .map(|(key, value)| (key.clone(), hex(value)))
+                .collect()
         });
         line
     }
@@ -227,7 +229,10 @@ impl Line {
     pub fn values(&self) -> Result<(PeerId, Values), LineError> {
         let peer: PeerId = self.id.parse().map_err(|_| {
             let id: String = self.id.chars().take(80).collect();
-            bad(format!("`id` is not a peer id in base58: `{}`", id.escape_debug()))
+            bad(format!(
+                "`id` is not a peer id in base58: `{}`",
+                id.escape_debug()
+            ))
         })?;
         if self.b32.as_ref().is_some_and(|b32| *b32 != key::b32(&peer)) {
             return Err(bad("`b32` is not the spelling of `id`"));
@@ -264,8 +269,17 @@ impl Line {
             (
                 (line.addrs.clone(), line.addr_bytes.clone(), line.certified),
                 (line.record.clone(), line.rust_record.clone()),
-                (line.addr_info.clone(), line.unreadable.clone(), line.tags.clone()),
-                (line.latency_micros, line.first_proven, line.source, line.dials.clone()),
+                (
+                    line.addr_info.clone(),
+                    line.unreadable.clone(),
+                    line.tags.clone(),
+                ),
+                (
+                    line.latency_micros,
+                    line.first_proven,
+                    line.source,
+                    line.dials.clone(),
+                ),
                 (line.addrs_format, line.addrs_unknown.clone()),
             )
         };
@@ -329,7 +343,11 @@ impl Line {
                 }
             }
         }
-        let all = |certified| self.addr_info.iter().all(|info| info.certified == certified);
+        let all = |certified| {
+            self.addr_info
+                .iter()
+                .all(|info| info.certified == certified)
+        };
         self.certified = !self.addr_info.is_empty() && all(Some(true));
         if self.addr_info.iter().all(|info| {
             let plain = AddrInfo {
@@ -369,7 +387,9 @@ impl Line {
         self.source = value.source;
         let sums = |sums: Vec<f32>| -> Option<Vec<f64>> {
             let mut sums = sums.into_iter();
-            let all = sums.by_ref().map(|sum| sum.is_finite().then_some(f64::from(sum)));
+            let all = sums
+                .by_ref()
+                .map(|sum| sum.is_finite().then_some(f64::from(sum)));
             all.collect()
         };
         self.dials = value.learnt.and_then(|learnt| {
@@ -414,7 +434,10 @@ impl Line {
     fn addresses(&self) -> Result<Option<Vec<u8>>, LineError> {
         let mut value = AddressesValue::default();
         let count = self.addrs.len().max(self.addr_bytes.len());
-        for (name, len) in [("addrs", self.addrs.len()), ("addrBytes", self.addr_bytes.len())] {
+        for (name, len) in [
+            ("addrs", self.addrs.len()),
+            ("addrBytes", self.addr_bytes.len()),
+        ] {
             if len != count && len != 0 {
                 return Err(bad(format!(
                     "`{name}` has {len} addresses, and the list beside it {count}"
@@ -452,7 +475,9 @@ impl Line {
                 ADDRESSES_FIELD => value.addresses.push(message),
                 NEWER_ADDRESSES_FIELD => value.newer_addresses.push(message),
                 other => {
-                    return Err(bad(format!("`unreadable[{at}].field` is {other}, not 1 or 17")));
+                    return Err(bad(format!(
+                        "`unreadable[{at}].field` is {other}, not 1 or 17"
+                    )));
                 }
             }
         }
@@ -496,7 +521,9 @@ impl Line {
         let text = self.addrs.get(at);
         let parsed = text.map(|text| text.parse::<Multiaddr>());
         let Some(bytes) = self.addr_bytes.get(at) else {
-            let parsed = parsed.and_then(Result::ok).filter(|address| !address.is_empty());
+            let parsed = parsed
+                .and_then(Result::ok)
+                .filter(|address| !address.is_empty());
             let parsed = parsed.ok_or_else(|| bad(format!("`addrs[{at}]` is not a multiaddr")))?;
             return Ok(parsed.to_vec());
         };
