@@ -93,7 +93,8 @@ impl Counts {
             [agent.map_or_else(|| "not known".to_owned(), |agent| software(&agent))],
         );
         if let Some(confidence) = peer.confidence() {
-            let bucket = (confidence * BUCKETS as f64) as usize;
+            // By the two digits that `ls` shows.
+            let bucket = (confidence * 100.0).round() as usize * BUCKETS / 100;
             self.confidence[bucket.min(BUCKETS - 1)] += 1;
         }
         let age = words::since(peer.last_seen, now).as_secs();
