@@ -1,5 +1,8 @@
 //! `rm` and `migrate`.
 
+use std::process::Stdio;
+
+use libp2p_identity::PeerId;
 use libp2p_peerstore::{
     FsDatastore, RedbDatastore,
     tool::{self, Book},
@@ -28,6 +31,27 @@ fn a_removed_peer_leaves_nothing_behind_and_the_others_stay() {
     let mut expected = before;
     expected.retain(|key, _| !is_gone(key));
     assert_eq!(entries(&datastore), expected);
+}
+
+#[test]
+fn all_are_removed_though_nobody_reads_that_they_are() {
+    let place = Place::new();
+    let url = place.url("redb", "peers.redb");
+    let peers: Vec<String> = (0..600_u32)
+        .map(|n| {
+            let hash = [vec![0x12, 0x20], [n.to_be_bytes(); 8].concat()].concat();
+            PeerId::from_bytes(&hash).unwrap().to_string()
+        })
+        .collect();
+    let line = |id: &String| format!("{{\"id\":\"{id}\",\"protocols\":[\"/a\"]}}\n");
+    let lines: String = peers.iter().map(line).collect();
+    run_with(&["import", &url], &[], lines.as_bytes()).failed(0, &[]);
+    let mut args = vec!["rm", "-y", &url];
+    args.extend(peers.iter().map(String::as_str));
+    let mut child = command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(run(&["ls", &url, "--ids"]).ok(), "");
 }
 
 #[test]

@@ -87,6 +87,14 @@ impl Failure {
         self
     }
 
+    /// For commands whose work is not their output: that goes on when nobody reads any longer.
+    pub fn unless_quiet(told: Result<(), Failure>) -> Result<(), Failure> {
+        match told {
+            Err(failure) if failure.is_quiet() => Ok(()),
+            told => told,
+        }
+    }
+
     /// Whoever read the output has enough of it.
     fn is_quiet(&self) -> bool {
         self.what.is_empty()

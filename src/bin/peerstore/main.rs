@@ -64,6 +64,6 @@ async fn run(args: Args) -> Result<Outcome, Failure> {
     // What was found is shown, also when the rest could not be.
     let flushed = out.flush();
     let outcome = outcome?;
-    flushed?;
+    Failure::unless_quiet(flushed)?;
     Ok(outcome)
 }

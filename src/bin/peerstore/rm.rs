@@ -19,6 +19,9 @@ use crate::{
     words,
 };
 
+/// Peers in one commit.
+const PEERS: usize = 256;
+
 pub async fn run(args: Rm, out: &mut Out) -> Result<Outcome, Failure> {
     let datastore = args.store.open_to_write(Missing::IsAnError).await?;
     let done = remove(&args, &*datastore, out).await;
@@ -46,26 +49,44 @@ async fn remove(args: &Rm, datastore: &dyn Datastore, out: &mut Out) -> Result<O
         out.note("nothing was deleted")?;
         return Ok(Outcome::Done);
     }
-    for (peer, keys) in found {
-        let entries = keys.len();
-        let mut batch = Batch::default();
-        keys.into_iter().for_each(|key| batch.delete(key));
-        let committed = datastore.commit(batch).await;
-        committed.map_err(|error| {
-            Failure::of_store(
-                format!("cannot delete the peer `{peer}`"),
-                &args.store,
-                &error,
-            )
-        })?;
-        if out.json {
-            out.json(&json!({ "id": peer.to_string(), "entries": entries }))?;
-        } else {
-            let entries = words::count(entries, "entry", "entries");
-            out.line(&format!("deleted {peer} ({entries})"))?;
-        }
+    for peers in found.chunks(PEERS) {
+        delete(args, datastore, peers, out).await?;
     }
     Ok(Outcome::Done)
+}
+
+/// Deletes some peers in one commit.
+async fn delete(
+    args: &Rm,
+    datastore: &dyn Datastore,
+    peers: &[(PeerId, Vec<String>)],
+    out: &mut Out,
+) -> Result<(), Failure> {
+    let mut batch = Batch::default();
+    for key in peers.iter().flat_map(|(_, keys)| keys) {
+        batch.delete(key);
+    }
+    let committed = datastore.commit(batch).await;
+    committed.map_err(|error| {
+        let first = peers.first().map(|(peer, _)| peer.to_string());
+        let count = words::count(peers.len(), "peer", "peers");
+        let what = format!(
+            "cannot delete {count}, from `{}` on",
+            first.unwrap_or_default()
+        );
+        Failure::of_store(what, &args.store, &error)
+    })?;
+    for (peer, keys) in peers {
+        let entries = keys.len();
+        let told = if out.json {
+            out.json(&json!({ "id": peer.to_string(), "entries": entries }))
+        } else {
+            let entries = words::count(entries, "entry", "entries");
+            out.line(&format!("deleted {peer} ({entries})"))
+        };
+        Failure::unless_quiet(told)?;
+    }
+    Ok(())
 }
 
 /// All keys of a peer, whatever stands under them.
