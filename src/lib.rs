@@ -135,6 +135,7 @@
 //! | `redis` | no | [`RedisDatastore`]; needs tokio |
 //! | `redis-tls` | no | the same with `rediss://`, by rustls |
 //! | `serde` | no | `Serialize` and `Deserialize` for what the store returns; [`Event`] can only be serialized |
+//! | `cli` | no | the binary `peerstore`, for people who operate nodes |
 //! | `testing` | no | `testing`: a conformance suite for datastores, and datastores that record, fail and hang |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -188,6 +189,9 @@ mod sync;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod tool;
 mod view;
 
 pub use address::{AddressInfo, Source, Sources, Standing};

@@ -15,6 +15,7 @@ use super::{Batch, Datastore, DatastoreError, KeyValue};
 mod folder;
 mod journal;
 pub(crate) mod name;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -119,8 +120,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    /// `None` when the datastore is closed.
-    lock: Option<Lock>,
+    hold: Hold,
     /// What stands in the journal: readers see it as done.
     unfinished: Arc<Operations>,
 }
@@ -134,6 +134,20 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
     }
+}
+
+/// How the folder is held.
+#[derive(Debug)]
+enum Hold {
+    /// By the lock on this file, alone.
+    Owner {
+        _lock: Lock,
+    },
+    /// To be read, together with others; without a lock where there is no file for one.
+    Reader {
+        _lock: Option<Lock>,
+    },
+    Closed,
 }
 
 impl FsDatastore {
@@ -225,7 +239,7 @@ impl FsDatastore {
                 folder,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
-                    lock: Some(Lock(lock)),
+                    hold: Hold::Owner { _lock: Lock(lock) },
                     unfinished: Arc::new(unfinished),
                 }),
             }),
@@ -339,6 +353,10 @@ fn move_all(folder: &Folder) -> Result<(), Trouble> {
 }
 
 impl Shared {
+    fn is_read_only(&self) -> bool {
+        matches!(self.state.lock().hold, Hold::Reader { .. })
+    }
+
     fn location(&self) -> String {
         self.path.display().to_string()
     }
@@ -350,9 +368,9 @@ impl Shared {
     /// What stands in the journal, if the datastore is open.
     fn unfinished(&self, operation: &'static str) -> Result<Arc<Operations>, DatastoreError> {
         let state = self.state.lock();
-        match state.lock {
-            Some(_) => Ok(state.unfinished.clone()),
-            None => Err(DatastoreError::Closed {
+        match state.hold {
+            Hold::Owner { .. } | Hold::Reader { .. } => Ok(state.unfinished.clone()),
+            Hold::Closed => Err(DatastoreError::Closed {
                 operation,
                 location: self.location(),
             }),
@@ -371,6 +389,10 @@ impl Shared {
     fn commit(&self, batch: Batch) -> Result<(), DatastoreError> {
         let _writing = self.writing.lock();
         let unfinished = self.unfinished("commit")?;
+        if self.is_read_only() {
+            let source = "it was opened to be read only";
+            return Err(DatastoreError::failed("commit", self.location(), source));
+        }
         self.write(&unfinished, batch)
             .map_err(|trouble| self.failed("commit", trouble))
     }
@@ -406,11 +428,12 @@ impl Shared {
     fn close(&self) -> Result<(), DatastoreError> {
         let _writing = self.writing.lock();
         let finished = match self.unfinished("close") {
+            Ok(_) if self.is_read_only() => Ok(()),
             Ok(unfinished) => self.write(&unfinished, Batch::default()),
             // Closed before.
             Err(_) => return Ok(()),
         };
-        self.state.lock().lock = None;
+        self.state.lock().hold = Hold::Closed;
         finished.map_err(|trouble| self.failed("close", trouble))
     }
 }

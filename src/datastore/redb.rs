@@ -1,6 +1,7 @@
 //! The embedded default: one file, crash-safe, pure Rust.
 
 mod medium;
+mod reading;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -56,6 +57,8 @@ pub struct RedbDatastore {
     shared: Arc<Shared>,
     /// The losses that this handle has told of.
     told: AtomicU64,
+    /// Nothing that is committed would reach the file.
+    read_only: bool,
 }
 
 impl Clone for RedbDatastore {
@@ -63,6 +66,7 @@ impl Clone for RedbDatastore {
         Self {
             shared: self.shared.clone(),
             told: AtomicU64::new(self.told.load(Ordering::Relaxed)),
+            read_only: self.read_only,
         }
     }
 }
@@ -143,6 +147,7 @@ impl RedbDatastore {
                 committing: Mutex::new(()),
             }),
             told: AtomicU64::new(0),
+            read_only: false,
         })
     }
 
@@ -158,6 +163,11 @@ impl RedbDatastore {
 
     fn apply(&self, batch: &Batch) -> Result<(), DatastoreError> {
         let shared = &*self.shared;
+        if self.read_only {
+            let location = shared.medium.location();
+            let source = "it was opened to be read only";
+            return Err(DatastoreError::failed("commit", location, source));
+        }
         let _committing = shared.committing.lock();
         shared.look_at_the_file();
         shared.database("commit")?;

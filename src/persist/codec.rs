@@ -3,6 +3,10 @@
 //! What it adds stands in field numbers from 16 up, which js-libp2p skips. Fields that this version does not
 //! know, and addresses that its multiaddr does not parse, are kept as bytes and written back.
 
+#[cfg(feature = "cli")]
+#[allow(missing_docs)]
+pub(crate) mod fields;
+
 use std::sync::Arc;
 
 use libp2p_core::multiaddr::Protocol;

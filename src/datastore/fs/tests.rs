@@ -8,7 +8,7 @@ use futures::{TryStreamExt, executor::block_on};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::{FsDatastore, KeyValue, Names, SERVICE, folder::Folder, move_all};
+use super::{FsDatastore, Hold, KeyValue, Lock, Names, SERVICE, folder::Folder, move_all};
 use crate::datastore::{Batch, Datastore};
 
 /// Lets mutations of the folder fail.
@@ -253,7 +253,10 @@ fn a_closed_or_dropped_folder_can_be_opened_while_a_fork_still_has_its_lock() {
     for closes in [true, false] {
         let datastore = open(folder.path());
         let lock = datastore.shared.state.lock();
-        let inherited = lock.lock.as_ref().unwrap().0.try_clone().unwrap();
+        let Hold::Owner { _lock: Lock(file) } = &lock.hold else {
+            panic!("it was opened just now");
+        };
+        let inherited = file.try_clone().unwrap();
         drop(lock);
         assert!(FsDatastore::open(folder.path()).is_err());
         if closes {
