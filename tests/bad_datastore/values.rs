@@ -117,7 +117,7 @@ fn what_a_later_version_says_of_an_address_stays_with_it_in_whatever_form_it_was
     let store = hand.open(memory.clone());
     store.addresses().pin(peer, [addr(2)]);
     hand.shutdown(store);
-    let value = get(&memory, &addrs_key(&peer)).unwrap();
+    let value = get(&memory, addrs_key(&peer)).unwrap();
     let bare = bytes_field(1, addr(1).as_ref());
     let kept = wire::all(&value, 1).into_iter().filter(|message| {
         let message = message.bytes();
