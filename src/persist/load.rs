@@ -211,7 +211,14 @@ impl Loader {
         unreadable.truncate(limit);
         self.report.refused += all - unreadable.len();
         self.report.unreadable_addresses += unreadable.len();
-        let in_addresses = stored.in_addresses;
+        // By the form in which the address is known, and written.
+        let in_addresses = stored.in_addresses.into_iter();
+        let in_addresses: Vec<_> = in_addresses
+            .filter_map(|(address, unknown)| {
+                let bare = bare_bytes(&peer, address.as_ref(), max_len).ok()??;
+                Some((Address::from(bare), unknown))
+            })
+            .collect();
         if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {
             record.rare.foreign = Some(Box::new(Foreign {
                 addresses: stored.unknown,

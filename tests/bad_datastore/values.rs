@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use libp2p::PeerId;
+use libp2p::{PeerId, multiaddr::Protocol};
 use libp2p_peerstore::MemoryDatastore;
 
 use crate::{
@@ -99,6 +99,31 @@ fn lists_of_protocols_that_begin_alike_are_each_read_whole() {
     assert_eq!((report.undecodable, report.refused), (6, 8));
     hand.shutdown(store);
     assert_eq!(memory.entries(), before);
+}
+
+/// js-libp2p may store an address with `/p2p/<peer>` at its end, this crate writes it without. What a later version had
+/// added to it was lost on the way.
+#[test]
+fn what_a_later_version_says_of_an_address_stays_with_it_in_whatever_form_it_was_stored() {
+    let (mut hand, memory, peer) = (
+        Hand::default(),
+        MemoryDatastore::default(),
+        PeerId::random(),
+    );
+    let unknown = bytes_field(99, b"from a later version");
+    let full = addr(1).with(Protocol::P2p(peer));
+    let message = [&js_address(full.as_ref(), false)[..], &unknown].concat();
+    put(&memory, addrs_key(&peer), &bytes_field(1, &message));
+    let store = hand.open(memory.clone());
+    store.addresses().pin(peer, [addr(2)]);
+    hand.shutdown(store);
+    let value = get(&memory, addrs_key(&peer)).unwrap();
+    let bare = bytes_field(1, addr(1).as_ref());
+    let kept = wire::all(&value, 1).into_iter().filter(|message| {
+        let message = message.bytes();
+        message.starts_with(&bare) && message.ends_with(&unknown)
+    });
+    assert_eq!(kept.count(), 1);
 }
 
 fn js_address_of(n: u8) -> Vec<u8> {
