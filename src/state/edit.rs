@@ -64,7 +64,8 @@ impl State {
             }
             None => {
                 let mut record = Record::new(peer, now.wall);
-                record.source = source;
+                // A connection is worth something, and says something of its address.
+                record.note_links(&self.links);
                 rule(&mut record, rules, &mut delta);
                 record.stamp(delta.changed, now.wall);
                 self.create(record, &mut delta, now)
@@ -146,13 +147,11 @@ impl State {
     }
 
     /// Takes a new record in, if it holds anything and there is room for it. Returns its slot.
-    fn create(&mut self, mut record: Record, delta: &mut Delta, now: Now) -> Option<u32> {
+    fn create(&mut self, record: Record, delta: &mut Delta, now: Now) -> Option<u32> {
         if record.is_empty() {
             return None;
         }
-        // Before room is made: a connection is worth something.
         let peer = record.id;
-        record.note_links(&self.links);
         if !self.make_room(record.seat(), now) {
             let refused = std::mem::take(&mut delta.refused);
             *delta = Delta::default();

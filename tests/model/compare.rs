@@ -180,7 +180,7 @@ impl World {
         let lag = config.proven_lifetime().as_secs() / 4 + STEP;
         let may_have_expired = |known: &Address| {
             let mut older = known.clone();
-            older.last_heard -= lag;
+            older.last_heard = (older.last_heard - lag).max(older.first_heard);
             older.success = older.success.map(|at| at - lag);
             older.expires(&config).is_some_and(|at| at <= now)
         };
@@ -313,14 +313,16 @@ impl Naive {
         );
     }
 
-    /// What is offered for a dial: the best tier that has an address outside its back-off.
+    /// What is offered for a dial: the best tier that has an address outside its back-off; else the one that was left
+    /// alone for longest.
     fn offers(&self, id: &PeerId, known: &Known, infos: &[AddressInfo]) -> Vec<Multiaddr> {
         let may_be_dialled = |info: &&AddressInfo| {
             let mut addresses = known.addresses.iter();
             let known = addresses
                 .find(|known| known.address == info.address)
                 .unwrap();
-            !known.unsupported && (known.is_pinned() || !self.is_blocked(known))
+            let is_open = !self.is_blocked(known) && !self.own.contains(&known.address);
+            !known.unsupported && (known.is_pinned() || is_open)
         };
         let tier = |info: &AddressInfo| match info.standing {
             Standing::Hearsay if info.is_pinned() => Standing::SelfTold,
@@ -334,12 +336,12 @@ impl Naive {
                     ready.copied().filter(|info| tier(info) == best).collect();
                 let max = self.config.max_dial_addresses().get();
                 let enough = offered[0].confidence > 0.9;
-                offered.truncate(if enough { max / 2 } else { max });
+                offered.truncate(if enough { max.div_ceil(2) } else { max });
                 offered
             }
             None => candidates
                 .into_iter()
-                .min_by_key(|info| info.back_off)
+                .min_by_key(|info| info.last_failure)
                 .into_iter()
                 .collect(),
         };

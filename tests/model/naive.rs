@@ -22,9 +22,6 @@ use super::{
 /// The grain of all times of addresses, in seconds.
 pub const STEP: u64 = 64;
 
-/// Failures count between two proofs that the network works, with at most so many seconds between them.
-const MAX_GAP: u64 = 600;
-
 /// The store as it should be.
 pub struct Naive {
     pub config: Config,
@@ -37,8 +34,8 @@ pub struct Naive {
     ignored: BTreeMap<PeerId, u64>,
     /// Addresses that turned out to be this node's own.
     pub own: BTreeSet<Multiaddr>,
-    /// When each part of the network last proved to work, and the failures since then.
-    proofs: BTreeMap<Scope, u64>,
+    /// When each part of the network proved to work, and the failures since then.
+    proofs: BTreeMap<Scope, Proofs>,
     provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
     pub evicted: VecDeque<PeerId>,
@@ -78,9 +75,19 @@ pub struct Link {
     /// Without `/p2p/<peer>`.
     pub address: Multiaddr,
     pub dialled: bool,
+    /// It goes on at another address than the one where it was made.
+    pub moved: bool,
     /// `None` through a relay.
     pub reach: Option<Reach>,
     pub scope: Scope,
+}
+
+/// When part of the network proved to work.
+#[derive(Debug, Clone, Default)]
+struct Proofs {
+    last: Option<u64>,
+    /// The silences between proofs: when each ended, its length as it counts, and the square of that.
+    silences: Vec<(u64, f64, f64)>,
 }
 
 /// Who asks for a change.
@@ -141,14 +148,9 @@ impl Known {
         self.metadata.keys().any(|key| !of_identify.contains(key))
     }
 
-    /// Whether only others spoke of it.
-    pub fn is_hearsay_only(&self) -> bool {
-        let first_hand =
-            Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
-        !self
-            .addresses
-            .iter()
-            .any(|known| known.sources.intersects(first_hand))
+    /// Whether any book but those of addresses and tags holds something.
+    fn has_more_than_addresses_and_tags(&self) -> bool {
+        !self.protocols.is_empty() || self.key.is_some() || !self.metadata.is_empty()
     }
 }
 
@@ -186,6 +188,44 @@ impl Naive {
 
     pub fn is_connected(&self, peer: &PeerId) -> bool {
         self.links.contains_key(peer)
+    }
+
+    /// Whether this node dialled the address with success, and that still counts.
+    pub fn is_proven(&self, address: &Address) -> bool {
+        let lifetime = self.config.proven_lifetime();
+        let is_fresh = address.success.is_some_and(|at| self.since(at) < lifetime);
+        address.sources.contains(Sources::DIALLED) && (address.in_use || is_fresh)
+    }
+
+    /// Whether only others spoke of a peer.
+    pub fn is_hearsay_only(&self, known: &Known) -> bool {
+        let first_hand = Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED;
+        let mut addresses = known.addresses.iter();
+        !addresses.any(|known| known.sources.intersects(first_hand) || self.is_proven(known))
+    }
+
+    /// Notes for all addresses whether a connection is open there.
+    pub fn note_links(&mut self) {
+        let step = self.step();
+        for (id, known) in &mut self.peers {
+            let links = self.links.get(id).map_or(&[][..], Vec::as_slice);
+            for known in &mut known.addresses {
+                let at: Vec<&Link> = links
+                    .iter()
+                    .filter(|link| link.address == known.address)
+                    .collect();
+                if at.is_empty() {
+                    if known.in_use {
+                        known.success = Some(step);
+                    }
+                    if known.in_use || known.held {
+                        known.last_heard = step;
+                    }
+                    (known.in_use, known.held) = (false, false);
+                }
+                known.held |= at.iter().any(|link| !link.dialled);
+            }
+        }
     }
 
     // --- how a peer changes --------------------------------------------------------------------------------
@@ -241,6 +281,7 @@ impl Naive {
             };
         }
         self.peers.insert(peer, known);
+        self.note_links();
         if by == By::User && did.changed {
             self.ignored.remove(&peer);
         }
@@ -303,70 +344,45 @@ impl Naive {
 
     // --- expiry --------------------------------------------------------------------------------------------
 
-    /// Forgets what has expired by now.
+    /// Forgets what has expired at this very moment: no moment at which something does is passed over.
     pub fn expire(&mut self) {
-        let mut gone = Vec::new();
-        for (id, known) in &self.peers {
-            if self
-                .peer_expires(id, known)
-                .is_some_and(|at| at <= self.now)
-            {
-                gone.push(*id);
-            }
-        }
-        for id in gone {
-            self.peers.remove(&id);
-        }
-        let (now, config) = (self.now, &self.config);
-        for known in self.peers.values_mut() {
+        let (now, config, links) = (self.now, &self.config, &self.links);
+        self.peers.retain(|id, known| {
+            let (addresses, tags) = (known.addresses.len(), known.tags.len());
             let expired = |address: &Address| address.expires(config).is_some_and(|at| at <= now);
             known.addresses.retain(|address| !expired(address));
             known
                 .tags
                 .retain(|_, (_, expires)| expires.is_none_or(|at| at > now));
-        }
+            known.dropped.retain(|(_, until)| *until > now);
+            let holds = !known.addresses.is_empty() || !known.tags.is_empty();
+            if holds
+                || !known.dropped.is_empty()
+                || links.contains_key(id)
+                || known.has_user_metadata()
+            {
+                return true;
+            }
+            // It goes with its last address, and with its last tag if there was nothing else.
+            let was_last = addresses > 0 || tags > 0 && !known.has_more_than_addresses_and_tags();
+            !was_last && known.heard + config.self_told_lifetime().as_secs() > now
+        });
     }
 
-    /// When something expires next.
+    /// When something may expire next, or be proof no longer.
     pub fn next_expiry(&self) -> Option<u64> {
         let mut next = Vec::new();
-        for (id, known) in &self.peers {
-            next.extend(
-                known
-                    .addresses
-                    .iter()
-                    .filter_map(|address| address.expires(&self.config)),
-            );
+        for known in self.peers.values() {
+            for address in &known.addresses {
+                next.extend(address.expires(&self.config));
+                let proof = |at| at + self.config.proven_lifetime().as_secs();
+                next.extend(address.success.map(proof));
+            }
             next.extend(known.tags.values().filter_map(|(_, expires)| *expires));
-            next.extend(self.peer_expires(id, known));
+            next.extend(known.dropped.iter().map(|(_, until)| *until));
+            next.push(known.heard + self.config.self_told_lifetime().as_secs());
         }
         next.into_iter().filter(|at| *at > self.now).min()
-    }
-
-    /// When the whole peer is forgotten; `None` for never.
-    fn peer_expires(&self, id: &PeerId, known: &Known) -> Option<u64> {
-        if self.is_connected(id) || known.has_user_metadata() {
-            return None;
-        }
-        let mut last = 0;
-        for (_, expires) in known.tags.values() {
-            last = last.max((*expires)?);
-        }
-        for (_, until) in &known.dropped {
-            last = last.max(*until);
-        }
-        for address in &known.addresses {
-            last = last.max(address.expires(&self.config)?);
-        }
-        let has_only_tags = !known.tags.is_empty()
-            && known.protocols.is_empty()
-            && known.key.is_none()
-            && known.metadata.is_empty();
-        if known.addresses.is_empty() && !has_only_tags {
-            let lifetime = self.config.self_told_lifetime().as_secs();
-            last = last.max(known.heard + lifetime);
-        }
-        Some(last)
     }
 
     // --- the network ---------------------------------------------------------------------------------------
@@ -377,11 +393,11 @@ impl Naive {
         failures.push((peer, address.clone()));
     }
 
-    /// Part of the network proved to work: failures since the last proof count, if that was not long ago.
+    /// Part of the network proved to work: failures since the last proof count, if that was not unusually long ago.
     pub fn works(&mut self, scope: Scope) {
-        let before = self.proofs.insert(scope, self.now);
+        let worked = self.proofs.entry(scope).or_default().add(self.now);
         let failures = self.provisional.remove(&scope).unwrap_or_default();
-        if before.is_none_or(|before| self.now - before > MAX_GAP) {
+        if !worked {
             return;
         }
         for (peer, address) in failures {
@@ -414,14 +430,12 @@ impl Naive {
 
     /// All connections end.
     pub fn all_closed(&mut self) {
-        let step = self.step();
-        self.links.clear();
-        for known in self.peers.values_mut() {
-            for address in known.addresses.iter_mut().filter(|address| address.in_use) {
-                address.in_use = false;
-                (address.success, address.last_heard) = (Some(step), step);
+        for id in std::mem::take(&mut self.links).into_keys() {
+            if let Some(known) = self.peers.get_mut(&id) {
+                known.heard = self.now;
             }
         }
+        self.note_links();
     }
 
     /// The program ends, in order, and begins again: what is not saved goes.
@@ -463,5 +477,28 @@ impl Naive {
                 + known.metadata.len()
         });
         keys.sum()
+    }
+}
+
+impl Proofs {
+    /// The network proved to work now. Returns whether the silence before was no longer than is believed: four times
+    /// the usual one, at least a minute and at most ten. The usual one is that in which a random moment falls, and what
+    /// is an hour older counts half; a first minute is as if ten had been usual enough to be believed.
+    fn add(&mut self, now: u64) -> bool {
+        let Some(before) = self.last.replace(now) else {
+            self.silences.push((now, 60.0, 60.0 * 150.0));
+            return false;
+        };
+        let silence = (now - before) as f64;
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (at, of, square) in &self.silences {
+            let weight = (-((before - at) as f64) / 3_600.0).exp2();
+            sum += weight * of;
+            squares += weight * square;
+        }
+        let believed = (4.0 * squares / sum).clamp(60.0, 600.0);
+        let counted = silence.min(believed);
+        self.silences.push((now, counted, counted * counted));
+        silence <= believed
     }
 }

@@ -26,15 +26,12 @@ impl Naive {
         let Some(it) = known.find(&address) else {
             let mut newcomer = Address::new(address, Sources::DIALLED, step);
             (newcomer.success, newcomer.successes, newcomer.in_use) = (Some(step), 1, true);
-            self.place(known, newcomer, did);
+            self.place(peer, known, newcomer, did);
             return;
         };
         (it.in_use, it.wrong_peer, it.failures) = (true, false, 0);
         it.successes = (it.successes + 1).min(255);
-        if it
-            .success
-            .is_none_or(|at| self.is_stale(at, self.config.proven_lifetime()))
-        {
+        if self.is_success_stale(it) {
             it.success = Some(step);
         }
         self.hear(known, &address, Sources::DIALLED);
@@ -116,6 +113,7 @@ impl Naive {
         self.links.entry(peer).or_default().push(Link {
             address: place.address.clone(),
             dialled,
+            moved: false,
             reach: (!relayed).then_some(place.reach),
             scope: place.scope,
         });
@@ -147,6 +145,7 @@ impl Naive {
                 },
             );
         }
+        self.note_links();
     }
 
     /// The latest connection of a peer is gone.
@@ -154,13 +153,14 @@ impl Naive {
         let Some(links) = self.links.get_mut(&peer) else {
             return;
         };
-        let closed = links.pop();
+        links.pop();
         if links.is_empty() {
             self.links.remove(&peer);
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.heard = self.now;
+            }
         }
-        if let Some(closed) = closed {
-            self.perhaps_unused(peer, &closed.address);
-        }
+        self.note_links();
     }
 
     /// The latest connection of a peer, which this node dialled, goes on at another address.
@@ -168,27 +168,11 @@ impl Naive {
         let links = self.links.get_mut(&peer);
         let link = links.and_then(|links| links.last_mut());
         let link = link.expect("there is a connection that can move");
-        let old = std::mem::replace(&mut link.address, to.clone());
-        self.perhaps_unused(peer, &old);
+        (link.address, link.moved) = (to.clone(), true);
+        self.note_links();
         self.edit(peer, By::Swarm { first_hand: true }, |naive, known, did| {
             let admitted = naive.filtered(std::slice::from_ref(to), did);
             naive.add(&peer, known, &admitted, Sources::DISCOVERY, did);
         });
-    }
-
-    /// Unless another connection is at the address, it ages from now on.
-    fn perhaps_unused(&mut self, peer: PeerId, address: &Multiaddr) {
-        let mut links = self.links.get(&peer).into_iter().flatten();
-        if links.any(|link| link.address == *address) {
-            return;
-        }
-        let step = self.step();
-        let known = self.peers.get_mut(&peer);
-        if let Some(known) = known.and_then(|known| known.find(address))
-            && known.in_use
-        {
-            known.in_use = false;
-            (known.success, known.last_heard) = (Some(step), step);
-        }
     }
 }

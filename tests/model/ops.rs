@@ -196,12 +196,12 @@ impl Bytes<'_> {
     }
 
     fn duration(&mut self) -> Duration {
-        const SECONDS: [u64; 16] = [
-            0, 1, 10, 63, 64, 300, 660, 1_000, 1_800, 3_600, 21_600, 86_400, 345_600, 1_123_200,
-            5_184_000, 34_560_000,
+        const SECONDS: [u64; 20] = [
+            0, 1, 10, 63, 64, 300, 660, 901, 1_000, 1_800, 3_600, 21_600, 28_800, 86_400, 172_800,
+            345_600, 1_123_200, 1_209_600, 5_184_000, 34_560_000,
         ];
         let (long, part) = (self.next(), self.next());
-        Duration::from_secs(SECONDS[usize::from(long % 16)] + u64::from(part % 4))
+        Duration::from_secs(SECONDS[usize::from(long % 20)] + u64::from(part % 4))
     }
 }
 
@@ -334,10 +334,16 @@ fn setup(bytes: &mut Bytes<'_>) -> Setup {
     if limits & 16 != 0 {
         config = config.with_max_address_len(NonZeroUsize::new(199).unwrap());
     }
+    if limits & 32 != 0 {
+        config = config.with_max_hearsay_names(usize::from(bytes.next() % 4));
+    }
     let rules = bytes.next();
     if rules & 1 != 0 {
+        let longest = [0, 5_000, 20_000][usize::from(bytes.next() % 3)];
         config = config
             .with_hearsay_lifetime(Duration::from_secs(1_000))
+            .with_max_hearsay_lifetime(Duration::from_secs(longest))
+            .with_inbound_lifetime(Duration::from_secs(700))
             .with_self_told_lifetime(Duration::from_secs(2_500))
             .with_proven_lifetime(Duration::from_secs(40_000))
             .with_wrong_peer_block(Duration::from_secs(1_800));
