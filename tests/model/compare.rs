@@ -375,6 +375,6 @@ fn set(ids: impl IntoIterator<Item = PeerId>) -> BTreeSet<PeerId> {
     set
 }
 
-fn seconds(at: SystemTime) -> u64 {
+pub fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

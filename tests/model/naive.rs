@@ -43,7 +43,7 @@ pub struct Naive {
 }
 
 /// What is known of one peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     /// In the order in which they came.
     pub addresses: Vec<Address>,
@@ -60,7 +60,7 @@ pub struct Known {
 }
 
 /// In microseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Latency {
     pub mean: u64,
     /// What the last event said.
@@ -153,6 +153,12 @@ impl Known {
         !self.protocols.is_empty() || self.key.is_some() || !self.metadata.is_empty()
     }
 }
+
+/// What the datastore would hold of the peers.
+pub type Written = BTreeMap<PeerId, Known>;
+
+/// What has not expired of the peers: addresses, those of them that are proven, and tags.
+pub type Alive = BTreeMap<PeerId, (Vec<Multiaddr>, Vec<bool>, Vec<String>)>;
 
 impl Naive {
     pub fn new(setup: &Setup, now: u64) -> Self {
@@ -367,6 +373,30 @@ impl Naive {
             let was_last = addresses > 0 || tags > 0 && !known.has_more_than_addresses_and_tags();
             !was_last && known.heard + config.self_told_lifetime().as_secs() > now
         });
+    }
+
+    /// All that is there now.
+    pub fn living(&self) -> Alive {
+        let peers = self.peers.iter().map(|(id, known)| {
+            let addresses = known.addresses.iter();
+            let bare = addresses.clone().map(|known| known.address.clone());
+            let proven = addresses.map(|known| self.is_proven(known));
+            let tags = known.tags.keys().cloned();
+            (*id, (bare.collect(), proven.collect(), tags.collect()))
+        });
+        peers.collect()
+    }
+
+    /// All of which a difference is worth writing.
+    pub fn written(&self) -> Written {
+        let mut written = self.peers.clone();
+        for known in written.values_mut() {
+            (known.heard, known.dropped) = (0, Vec::new());
+            for known in &mut known.addresses {
+                (known.in_use, known.held, known.unsupported) = (false, false, false);
+            }
+        }
+        written
     }
 
     /// When something may expire next, or be proof no longer.

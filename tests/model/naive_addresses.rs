@@ -18,7 +18,7 @@ const MAX_DROPPED: usize = 32;
 const PEER_ID_LEN: usize = 47;
 
 /// One address of a peer, and what happened to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Address {
     pub address: Multiaddr,
     pub sources: Sources,

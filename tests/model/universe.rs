@@ -54,7 +54,11 @@ pub fn key(n: u8) -> PublicKey {
 pub fn inlined_key(id: &PeerId) -> Option<PublicKey> {
     match *id {
         id if id == peer(0) => Some(key(0)),
-        id if id == peer(LOCAL) => Some(support::key(support::LOCAL)),
+        id if id == peer(LOCAL) => {
+            static LOCALS: OnceLock<PublicKey> = OnceLock::new();
+            let key = LOCALS.get_or_init(|| support::key(support::LOCAL));
+            Some(key.clone())
+        }
         _ => None,
     }
 }
