@@ -159,10 +159,13 @@ impl<'a> View<'a> {
         if self.connected() {
             return rules.now;
         }
-        // What was loaded counts as heard at that moment, which says nothing.
+        // What was loaded counts as heard at that moment, which says nothing. In a run each word of a peer is noted;
+        // that something of it expired, or made room, is a change and no word.
         let heard = self.packed.heard();
-        let heard = Some(heard).filter(|heard| *heard > rules.loaded);
-        heard.unwrap_or_default().max(self.last_heard())
+        if heard > rules.loaded {
+            return heard;
+        }
+        self.last_heard().min(rules.loaded)
     }
 
     // --- expiry --------------------------------------------------------------------------------------------

@@ -223,6 +223,7 @@ impl Record {
             let bare = told.iter().filter_map(|a| self.normalise(a, rules, delta));
             bare.collect()
         });
+        let epoch = self.epoch;
         self.addresses.retain_mut(|entry| {
             let sources = &mut entry.history.sources;
             let named = told
@@ -233,7 +234,8 @@ impl Record {
             }
             sources.remove(source);
             delta.save_later |= Books::ADDRESSES;
-            if sources.is_empty() {
+            // What is left of it may have been too long ago.
+            if sources.is_empty() || rules.has_expired(&entry.history, epoch) {
                 delta.change(Books::ADDRESSES);
                 return false;
             }

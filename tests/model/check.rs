@@ -13,6 +13,7 @@ mod mirror;
 mod naive;
 mod naive_addresses;
 mod naive_books;
+mod naive_confidence;
 mod naive_dials;
 mod naive_room;
 mod ops;
@@ -71,6 +72,8 @@ struct World {
     mirror: Mirror,
     /// Whether something may have expired that is not collected yet.
     collected: bool,
+    /// How often all was compared.
+    comparisons: usize,
 }
 
 impl World {
@@ -84,6 +87,7 @@ impl World {
             naive: Naive::new(&setup, started.as_secs()),
             mirror: Mirror::default(),
             collected: true,
+            comparisons: 0,
             swarm: Swarm::of(&store),
             events: store.subscribe(),
             store,

@@ -11,10 +11,11 @@ use std::{
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
-use libp2p_peerstore::{Config, Refused, Sources};
+use libp2p_peerstore::{Config, Refused, Sources, Standing};
 
 use super::{
     naive_addresses::Address,
+    naive_confidence::{Evidence, Experience},
     ops::Setup,
     universe::{self, Reach, Scope, about},
 };
@@ -27,6 +28,8 @@ pub struct Naive {
     pub config: Config,
     pub filtered: bool,
     pub now: u64,
+    /// When it was loaded.
+    pub loaded: u64,
     pub peers: BTreeMap<PeerId, Known>,
     pub links: BTreeMap<PeerId, Vec<Link>>,
     pub refusals: BTreeMap<Refused, u64>,
@@ -37,6 +40,8 @@ pub struct Naive {
     /// When each part of the network proved to work, and the failures since then.
     proofs: BTreeMap<Scope, Proofs>,
     provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
+    /// What is learnt from dials in general; `None` when a part of it may not have been written before a restart.
+    pub experience: Option<Experience>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
     pub evicted: VecDeque<PeerId>,
     pub displaced: VecDeque<PeerId>,
@@ -106,6 +111,8 @@ pub struct Did {
     pub changed: bool,
     pub addresses_changed: bool,
     pub refused: Vec<Refused>,
+    /// What came of dials, by the standing that the address had.
+    pub outcomes: Vec<(Standing, bool)>,
 }
 
 impl Did {
@@ -166,6 +173,7 @@ impl Naive {
             config: setup.config.clone(),
             filtered: setup.filtered,
             now,
+            loaded: if setup.persistent { now } else { 0 },
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -173,6 +181,7 @@ impl Naive {
             own: BTreeSet::new(),
             proofs: BTreeMap::new(),
             provisional: BTreeMap::new(),
+            experience: Some(Experience::default()),
             evicted: VecDeque::new(),
             displaced: VecDeque::new(),
         }
@@ -288,6 +297,11 @@ impl Naive {
         }
         self.peers.insert(peer, known);
         self.note_links();
+        if let Some(experience) = &mut self.experience {
+            for (standing, success) in &did.outcomes {
+                experience.learn(*standing, *success);
+            }
+        }
         if by == By::User && did.changed {
             self.ignored.remove(&peer);
         }
@@ -474,6 +488,9 @@ impl Naive {
         for known in self.peers.values_mut() {
             for address in &mut known.addresses {
                 address.unsupported = false;
+                if address.evidence != Evidence::None {
+                    address.evidence = Evidence::Unknown;
+                }
             }
             known
                 .addresses
@@ -489,6 +506,8 @@ impl Naive {
             known.heard = self.now;
         }
         self.peers.retain(|_, known| !known.is_empty());
+        self.loaded = self.now;
+        self.experience = self.experience.take().filter(Experience::is_empty);
         self.refusals.clear();
         self.ignored.clear();
         self.own.clear();

@@ -8,6 +8,7 @@ use libp2p_peerstore::{Config, Refused, Sources, Standing};
 
 use super::{
     naive::{Did, Known, Naive},
+    naive_confidence::Evidence,
     universe::{self, Name, Reach, about},
 };
 
@@ -28,6 +29,7 @@ pub struct Address {
     pub failure: Option<u64>,
     pub successes: u32,
     pub failures: u32,
+    pub evidence: Evidence,
     /// A connection that this node dialled is open to it.
     pub in_use: bool,
     /// A connection that came from it is open.
@@ -49,6 +51,7 @@ impl Address {
             failure: None,
             successes: 0,
             failures: 0,
+            evidence: Evidence::None,
             in_use: false,
             held: false,
             wrong_peer: false,
@@ -514,7 +517,9 @@ impl Naive {
             }
             let told_it = known.sources.contains(source);
             known.sources.remove(source);
-            !told_it || !known.sources.is_empty()
+            let expires = known.expires(&self.config);
+            let lives = expires.is_none_or(|at| at > self.now);
+            !told_it || lives && !known.sources.is_empty()
         });
         if known.addresses.len() < before {
             did.change_addresses();

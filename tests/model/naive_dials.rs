@@ -2,7 +2,7 @@
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use libp2p_peerstore::Sources;
+use libp2p_peerstore::{Sources, Standing};
 
 use super::{
     naive::{By, Did, Known, Link, Naive},
@@ -26,9 +26,14 @@ impl Naive {
         let Some(it) = known.find(&address) else {
             let mut newcomer = Address::new(address, Sources::DIALLED, step);
             (newcomer.success, newcomer.successes, newcomer.in_use) = (Some(step), 1, true);
+            // Nothing was known of it, so that nothing is learnt for others.
+            self.succeeded(&mut newcomer, Standing::Hearsay);
             self.place(peer, known, newcomer, did);
             return;
         };
+        let standing = self.standing(it);
+        did.outcomes.push((standing, true));
+        self.succeeded(it, standing);
         (it.in_use, it.wrong_peer, it.failures) = (true, false, 0);
         it.successes = (it.successes + 1).min(255);
         if self.is_success_stale(it) {
@@ -52,6 +57,9 @@ impl Naive {
                 return;
             };
             let it = &mut known.addresses[at];
+            let standing = naive.standing(it);
+            did.outcomes.push((standing, false));
+            naive.failed(it, standing, wrong_peer);
             it.wrong_peer = wrong_peer || naive.is_blocked(it);
             it.failures = (it.failures + 1).min(255);
             it.failure = Some(naive.step());
