@@ -63,11 +63,15 @@ impl Mirror {
                 }
                 Event::PeerRemoved { peer, cause } => {
                     let mut copy = self.0.remove(peer).expect("nobody goes who was not there");
-                    let told = |key: &String, _: &mut Vec<u8>| !keys.contains(&(*peer, key.clone()));
+                    let told =
+                        |key: &String, _: &mut Vec<u8>| !keys.contains(&(*peer, key.clone()));
                     copy.metadata.retain(told);
                     copy.latency = None;
                     let tells = [Cause::Expired, Cause::Evicted].contains(cause);
-                    assert!(tells || copy == Copy::default(), "{event:?} without {copy:?}");
+                    assert!(
+                        tells || copy == Copy::default(),
+                        "{event:?} without {copy:?}"
+                    );
                     keys.retain(|(of, _)| of != peer);
                 }
                 Event::AddressesChanged {
@@ -115,7 +119,9 @@ impl Mirror {
     }
 
     fn of_peer(&mut self, peer: &PeerId) -> &mut Copy {
-        self.0.get_mut(peer).expect("that it became known comes first")
+        self.0
+            .get_mut(peer)
+            .expect("that it became known comes first")
     }
 
     /// Compares the copy with what is known. Of what has expired events tell when it is collected.

@@ -84,8 +84,7 @@ impl Address {
 
     /// Whether only strangers tell it.
     fn is_strangers(&self) -> bool {
-        let better =
-            Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
+        let better = Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
         is_word_of_strangers(self.sources) && !self.sources.intersects(better)
     }
 

@@ -82,13 +82,18 @@ impl Naive {
             let age = (self.now - at) as f64;
             floor + (level - floor) * (-age / half_life).exp2()
         };
-        let (one, other) = (since(at), since(at.max((self.now + STEP).saturating_sub(KEPT))));
+        let (one, other) = (
+            since(at),
+            since(at.max((self.now + STEP).saturating_sub(KEPT))),
+        );
         Some((one.min(other), one.max(other)))
     }
 
     /// What a dial leaves of the confidence: a success closes four fifths of the gap to 1.
     pub fn succeeded(&self, address: &mut Address, standing: Standing) {
-        self.judge(address, standing, |before| ((before + (1.0 - before) * 0.8) * 255.0).ceil());
+        self.judge(address, standing, |before| {
+            ((before + (1.0 - before) * 0.8) * 255.0).ceil()
+        });
     }
 
     /// A failure leaves two fifths, an answer by another peer a twentieth.
