@@ -14,7 +14,7 @@ use libp2p_swarm::StreamProtocol;
 use super::{
     World,
     naive::{Known, Naive, STEP},
-    naive_addresses::Address,
+    naive_address::Address,
     naive_confidence::KEPT,
     support::with_id,
     universe,

@@ -6,7 +6,7 @@ use libp2p_peerstore::Standing;
 
 use super::{
     naive::{Naive, STEP},
-    naive_addresses::Address,
+    naive_address::Address,
 };
 
 /// What lies further back, in seconds, may count as of later: 24 days.

@@ -5,8 +5,9 @@ use libp2p_identity::PeerId;
 use libp2p_peerstore::{Sources, Standing};
 
 use super::{
-    naive::{By, Did, Known, Link, Naive},
-    naive_addresses::Address,
+    naive::{By, Did, Known, Naive},
+    naive_address::Address,
+    naive_network::Link,
     universe::{self, about},
 };
 

@@ -5,7 +5,7 @@ use libp2p_peerstore::Sources;
 
 use super::{
     naive::{Known, Naive},
-    naive_addresses::Address,
+    naive_address::Address,
     universe::about,
 };
 
