@@ -436,7 +436,8 @@ impl Record {
         let epoch = self.epoch;
         for entry in &mut self.addresses {
             let history = &mut entry.history;
-            if history.flags.contains(Flags::IN_USE) && history.success != now {
+            let kept = (history.success, history.last_heard);
+            if history.flags.contains(Flags::IN_USE) && kept != (now, now) {
                 (history.success, history.last_heard) = (now, now);
                 delta.save_later |= Books::ADDRESSES;
             } else if history.flags.contains(Flags::HELD)

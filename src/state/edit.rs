@@ -99,7 +99,7 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
-        match self.table.find(&peer) {
+        match self.find_collected(&peer, now) {
             Some(slot) => self.edit_at(Some(slot), peer, by, cause, now, rule),
             None => Written::default(),
         }

@@ -172,14 +172,18 @@ impl World {
         }
     }
 
-    /// Small print that is not worth a commit may be older on disk: by a quarter of what a proof lives for, by some
-    /// successes, by small moves of the latency.
+    /// Small print that is not worth a commit may be older on disk: of an address whose connection ended by a quarter of
+    /// what a proof lives for, or the grain of its times; by some successes, by small moves of the latency.
     pub fn adopt_what_was_not_written(&mut self) {
         let (store, now) = (&self.store, self.naive.now);
         let config = self.naive.config.clone();
-        let lag = config.proven_lifetime().as_secs() / 4 + STEP;
+        let lag = |known: &Address| {
+            let grain = known.grain(known.told(), &config);
+            let lag = grain.max(config.proven_lifetime() / 4);
+            if known.ended { lag.as_secs() + STEP } else { 0 }
+        };
         let may_have_expired = |known: &Address| {
-            let mut older = known.clone();
+            let (mut older, lag) = (known.clone(), lag(known));
             older.last_heard = (older.last_heard - lag).max(older.first_heard);
             older.success = older.success.map(|at| at - lag);
             older.expires(&config).is_some_and(|at| at <= now)
@@ -208,6 +212,8 @@ impl World {
                 };
                 assert!(info.successes <= known.successes);
                 known.successes = info.successes;
+                let lag = lag(known);
+                known.ended = false;
                 let is_older = |ours: u64, theirs: u64| theirs <= ours && ours - theirs <= lag;
                 let heard = seconds(info.last_heard);
                 if is_older(known.last_heard, heard) {

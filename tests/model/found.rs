@@ -304,3 +304,18 @@ fn what_was_held_until_now_is_known_after_a_restart() {
         assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])));
     }
 }
+
+/// A peer that had expired, and that nobody had collected, was still known to what changes only what is known.
+#[test]
+fn a_peer_that_has_expired_is_not_known_to_a_change_of_what_is_known() {
+    let (store, clock) = clocked();
+    for n in 1..=9 {
+        gossip(&store, peer(n), &ports([1]));
+    }
+    clock.advance(8 * HOUR);
+    for n in 1..=9 {
+        let unpinned = store.addresses().unpin(peer(n), [Multiaddr::empty()]);
+        assert_eq!(did(unpinned), (false, 0));
+    }
+    assert_eq!(store.refusals().total(), 0);
+}

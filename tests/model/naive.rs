@@ -144,9 +144,6 @@ impl Known {
 /// What the datastore would hold of the peers.
 pub type Written = BTreeMap<PeerId, Known>;
 
-/// What has not expired of the peers: addresses, those of them that are proven, and tags.
-pub type Alive = BTreeMap<PeerId, (Vec<Multiaddr>, Vec<bool>, Vec<String>)>;
-
 impl Naive {
     pub fn new(setup: &Setup, now: u64) -> Self {
         Self {
@@ -345,25 +342,14 @@ impl Naive {
         });
     }
 
-    /// All that is there now.
-    pub fn living(&self) -> Alive {
-        let peers = self.peers.iter().map(|(id, known)| {
-            let addresses = known.addresses.iter();
-            let bare = addresses.clone().map(|known| known.address.clone());
-            let proven = addresses.map(|known| self.is_proven(known));
-            let tags = known.tags.keys().cloned();
-            (*id, (bare.collect(), proven.collect(), tags.collect()))
-        });
-        peers.collect()
-    }
-
     /// All of which a difference is worth writing.
     pub fn written(&self) -> Written {
         let mut written = self.peers.clone();
         for known in written.values_mut() {
             (known.heard, known.dropped) = (0, Vec::new());
             for known in &mut known.addresses {
-                (known.in_use, known.held, known.unsupported) = (false, false, false);
+                (known.in_use, known.held, known.ended) = (false, false, false);
+                known.unsupported = false;
             }
         }
         written

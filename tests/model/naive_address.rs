@@ -23,6 +23,8 @@ pub struct Address {
     pub in_use: bool,
     /// A connection that came from it is open.
     pub held: bool,
+    /// A connection there has ended, which need not have been written since.
+    pub ended: bool,
     /// Another peer answered there.
     pub wrong_peer: bool,
     /// No transport speaks it.
@@ -43,6 +45,7 @@ impl Address {
             evidence: Evidence::None,
             in_use: false,
             held: false,
+            ended: false,
             wrong_peer: false,
             unsupported: false,
         }

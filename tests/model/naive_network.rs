@@ -47,6 +47,7 @@ impl Naive {
                         known.success = Some(step);
                     }
                     if known.in_use || known.held {
+                        known.ended = true;
                         known.last_heard = step;
                     }
                     (known.in_use, known.held) = (false, false);
