@@ -40,7 +40,7 @@ fn store_and_model_agree(bytes: &[u8]) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn after_any_operations_the_store_answers_as_the_model_does(blocks in vec(block(), 1..120)) {
@@ -49,7 +49,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(50))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn any_bytes_are_operations(bytes in vec(any::<u8>(), 0..300)) {

@@ -46,10 +46,7 @@ impl Record {
                 continue;
             }
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
-            if self.hear(&address, sources, rules, delta) {
-                continue;
-            }
-            if newcomers.contains(&address) {
+            if self.hear(&address, sources, rules, delta) || newcomers.contains(&address) {
                 continue;
             }
             let refused = rules.refuses(self, &address, sources);

@@ -39,7 +39,7 @@ impl Rare {
         self.tags.is_empty() && self.has_at_most_tags()
     }
 
-    /// Forgets which addresses were dropped too long ago, and prolongs that of others.
+    /// Forgets what was dropped too long ago; the rest stays dropped for longer where `until` says so.
     pub(crate) fn keep_dropped(
         &mut self,
         now: Timestamp,

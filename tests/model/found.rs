@@ -309,11 +309,11 @@ fn what_was_held_until_now_is_known_after_a_restart() {
 #[test]
 fn a_peer_that_has_expired_is_not_known_to_a_change_of_what_is_known() {
     let (store, clock) = clocked();
-    for n in 1..=9 {
+    for n in 1..=8 {
         gossip(&store, peer(n), &ports([1]));
     }
     clock.advance(8 * HOUR);
-    for n in 1..=9 {
+    for n in 1..=8 {
         let unpinned = store.addresses().unpin(peer(n), [Multiaddr::empty()]);
         assert_eq!(did(unpinned), (false, 0));
     }
