@@ -177,13 +177,8 @@ impl World {
     pub fn adopt_what_was_not_written(&mut self) {
         let (store, now) = (&self.store, self.naive.now);
         let config = self.naive.config.clone();
-        let lag = |known: &Address| {
-            let grain = known.grain(known.told(), &config);
-            let lag = grain.max(config.proven_lifetime() / 4);
-            if known.ended { lag.as_secs() + STEP } else { 0 }
-        };
         let may_have_expired = |known: &Address| {
-            let (mut older, lag) = (known.clone(), lag(known));
+            let (mut older, lag) = (known.clone(), known.unwritten);
             older.last_heard = (older.last_heard - lag).max(older.first_heard);
             older.success = older.success.map(|at| at - lag);
             older.expires(&config).is_some_and(|at| at <= now)
@@ -212,8 +207,7 @@ impl World {
                 };
                 assert!(info.successes <= known.successes);
                 known.successes = info.successes;
-                let lag = lag(known);
-                known.ended = false;
+                let lag = std::mem::take(&mut known.unwritten);
                 let is_older = |ours: u64, theirs: u64| theirs <= ours && ours - theirs <= lag;
                 let heard = seconds(info.last_heard);
                 if is_older(known.last_heard, heard) {

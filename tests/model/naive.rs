@@ -348,8 +348,8 @@ impl Naive {
         for known in written.values_mut() {
             (known.heard, known.dropped) = (0, Vec::new());
             for known in &mut known.addresses {
-                (known.in_use, known.held, known.ended) = (false, false, false);
-                known.unsupported = false;
+                (known.in_use, known.held, known.unsupported) = (false, false, false);
+                known.unwritten = 0;
             }
         }
         written

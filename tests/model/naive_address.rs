@@ -23,8 +23,8 @@ pub struct Address {
     pub in_use: bool,
     /// A connection that came from it is open.
     pub held: bool,
-    /// A connection there has ended, which need not have been written since.
-    pub ended: bool,
+    /// By how much its times may be older on disk, in seconds: the end of a connection alone is not worth a commit.
+    pub unwritten: u64,
     /// Another peer answered there.
     pub wrong_peer: bool,
     /// No transport speaks it.
@@ -45,7 +45,7 @@ impl Address {
             evidence: Evidence::None,
             in_use: false,
             held: false,
-            ended: false,
+            unwritten: 0,
             wrong_peer: false,
             unsupported: false,
         }

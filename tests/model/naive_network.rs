@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{
-    naive::Naive,
+    naive::{Naive, STEP},
     universe::{Reach, Scope, about},
 };
 
@@ -43,11 +43,13 @@ impl Naive {
                     .filter(|link| link.address == known.address)
                     .collect();
                 if at.is_empty() {
-                    if known.in_use {
-                        known.success = Some(step);
-                    }
                     if known.in_use || known.held {
-                        known.ended = true;
+                        let mut grain = known.grain(known.told(), &self.config);
+                        if known.in_use {
+                            grain = grain.max(self.config.proven_lifetime() / 4);
+                            known.success = Some(step);
+                        }
+                        known.unwritten = known.unwritten.max(grain.as_secs() + STEP);
                         known.last_heard = step;
                     }
                     (known.in_use, known.held) = (false, false);
