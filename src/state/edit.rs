@@ -56,6 +56,8 @@ impl State {
             Some(slot) => {
                 self.table.change(slot, |record| {
                     record.heard = now.wall;
+                    // What was dropped too long ago holds the peer no longer, whatever becomes of its addresses now.
+                    record.rare.keep_dropped(now.wall, |_| None);
                     record.source = source.or(record.source);
                     rule(record, rules, &mut delta);
                     record.stamp(delta.changed, now.wall);

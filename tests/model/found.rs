@@ -319,3 +319,17 @@ fn a_peer_that_has_expired_is_not_known_to_a_change_of_what_is_known() {
     }
     assert_eq!(store.refusals().total(), 0);
 }
+
+/// Failures can make an address expire at once, by a time that has passed. An address that was dropped, and was free to
+/// come back since, then kept the peer for another day.
+#[test]
+fn a_peer_goes_with_its_last_address_when_what_was_dropped_is_free_again() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    identify(&store, peer(1), &ports([1, 2]));
+    identify(&store, peer(1), &ports([1]));
+    clock.advance(20 * HOUR);
+    assert!(store.contains(&peer(1)));
+    swarm.dial_failed(peer(1), ports([1]));
+    assert!(!store.contains(&peer(1)));
+}
