@@ -30,6 +30,7 @@ use crate::{
     escape::Escaped,
     event::{Cause, Event, Subscription},
     inner::Inner,
+    links::is_dialled,
     metrics::Offered,
     network::Scope,
     record::{Delta, Outcome, Record, Rules},
@@ -163,9 +164,10 @@ impl PeerStoreBehaviour {
 
     fn connection_closed(&self, event: ConnectionClosed<'_>) {
         let address = event.endpoint.get_remote_address();
+        let dialled = is_dialled(event.endpoint);
         self.store
             .inner()
-            .with(|state, now| state.connection_closed(event.peer_id, address, now));
+            .with(|state, now| state.connection_closed(event.peer_id, address, dialled, now));
     }
 
     fn address_change(&self, event: AddressChange<'_>) {
@@ -198,6 +200,7 @@ impl PeerStoreBehaviour {
             if let [address] = &*admitted {
                 record.seen_inbound(address, rules, delta);
             }
+            record.hold_address(address, rules);
         });
     }
 

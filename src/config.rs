@@ -145,7 +145,8 @@ settings! {
 
     /// Addresses of one peer. When they are full a new address takes the place of one that is worth less, or
     /// of one that is worth the same and was last heard of more than a quarter of its lifetime before; else it
-    /// is refused. Pinned addresses and those of open connections never go. Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
+    /// is refused. Pinned addresses and those of open connections that this node dialled never go.
+    /// Default: [`DEFAULT_MAX_ADDRESSES_PER_PEER`].
     max_addresses_per_peer / with_max_addresses_per_peer: NonZeroUsize = DEFAULT_MAX_ADDRESSES_PER_PEER;
 
     /// Length of one address in bytes, in multiaddr's binary form and without `/p2p/<peer>` at its end. Longer
@@ -236,8 +237,9 @@ settings! {
     /// row, down to a quarter. Default: [`DEFAULT_INBOUND_LIFETIME`].
     inbound_lifetime / with_inbound_lifetime: Duration = DEFAULT_INBOUND_LIFETIME;
 
-    /// The same for what a peer says of itself, and for a peer of which no address is known. "Last heard of" is kept in
-    /// steps of a quarter of it. Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
+    /// The same for what a peer says of itself. A peer of which no address is known is remembered for as long after the
+    /// last word of it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it.
+    /// Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 
     /// How long a successful dial proves an address, from the end of the connection. Default: [`DEFAULT_PROVEN_LIFETIME`].

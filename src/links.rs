@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use crate::{
     address,
     group::{Reach, Site},
+    history::Flags,
     network::Scope,
 };
 
@@ -48,13 +49,7 @@ pub(crate) struct Closed {
 impl Links {
     pub(crate) fn open(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
         let address = bare(&peer, endpoint.get_remote_address());
-        let dialled = matches!(
-            endpoint,
-            ConnectedPoint::Dialer {
-                role_override: Endpoint::Dialer,
-                ..
-            }
-        );
+        let dialled = is_dialled(endpoint);
         // Who comes through a relay shows nothing but its id: the relay stands in our own address.
         let from = match endpoint {
             ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr,
@@ -75,12 +70,21 @@ impl Links {
         });
     }
 
-    pub(crate) fn close(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Closed> {
+    /// The connection is over that was `dialled` by this node, or not, and was at the address.
+    pub(crate) fn close(
+        &mut self,
+        peer: &PeerId,
+        address: &Multiaddr,
+        dialled: bool,
+    ) -> Option<Closed> {
         let address = bare(peer, address);
         let links = self.peers.get_mut(peer)?;
-        let at = links.iter().position(|link| link.address == address);
+        // A peer may come from the address at which it is dialled.
+        let is_it = |link: &Link| link.address == address && link.dialled == dialled;
+        let at = links.iter().rposition(is_it);
+        let at = at.or_else(|| links.iter().rposition(|link| link.address == address));
         // Not to be counted for ever, should an address ever be unknown.
-        let link = links.swap_remove(at.unwrap_or(0));
+        let link = links.remove(at.unwrap_or(0));
         if let Some(reach) = link.reach {
             self.direct[reach as usize] -= 1;
         }
@@ -104,7 +108,7 @@ impl Links {
     ) -> Option<Multiaddr> {
         let old = bare(peer, old);
         let links = self.peers.get_mut(peer)?;
-        let link = links.iter_mut().find(|link| link.address == old)?;
+        let link = links.iter_mut().rfind(|link| link.address == old)?;
         (link.address, link.scope, link.moved) = (bare(peer, new), Scope::of(new), true);
         links.iter().all(|link| link.address != old).then_some(old)
     }
@@ -134,16 +138,24 @@ impl Links {
         scopes
     }
 
-    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+    /// Where the connections of the peer are, and whether this node dialled them.
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<(Multiaddr, bool)> {
         let links = self.of(peer).iter();
-        links.map(|link| link.address.clone()).collect()
+        links
+            .map(|link| (link.address.clone(), link.dialled))
+            .collect()
     }
 
-    /// Whether a connection of the peer is at the address.
-    pub(crate) fn is_open(&self, peer: &PeerId, address: &[u8]) -> bool {
-        self.of(peer)
-            .iter()
-            .any(|link| link.address.as_ref() == address)
+    /// What the open connections of the peer make of an address: in use where this node dialled it, held where the peer
+    /// came from it. That a connection moved there by itself says nothing.
+    pub(crate) fn flags(&self, peer: &PeerId, address: &[u8]) -> Flags {
+        let links = self.of(peer).iter();
+        let at = links.filter(|link| link.address.as_ref() == address);
+        at.fold(Flags::empty(), |flags, link| match link.dialled {
+            true if link.moved => flags,
+            true => flags | Flags::IN_USE,
+            false => flags | Flags::HELD,
+        })
     }
 
     /// From where the latest connection of the peer comes, or whither it goes.
@@ -174,6 +186,17 @@ impl Links {
     fn of(&self, peer: &PeerId) -> &[Link] {
         self.peers.get(peer).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Whether this node dialled, and did not only punch a hole for the peer's dial.
+pub(crate) fn is_dialled(endpoint: &ConnectedPoint) -> bool {
+    matches!(
+        endpoint,
+        ConnectedPoint::Dialer {
+            role_override: Endpoint::Dialer,
+            ..
+        }
+    )
 }
 
 /// The address without the peer's own id; as it is where nothing else is in it.

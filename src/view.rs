@@ -158,10 +158,13 @@ impl<'a> View<'a> {
         if self.connected() {
             return rules.now;
         }
-        // What was loaded counts as heard at that moment, which says nothing.
+        // What was loaded counts as heard at that moment, which says nothing. In a run each word of a peer is noted;
+        // that something of it expired, or made room, is a change and no word.
         let heard = self.packed.heard();
-        let heard = Some(heard).filter(|heard| *heard > rules.loaded);
-        heard.unwrap_or_default().max(self.last_heard())
+        if heard > rules.loaded {
+            return heard;
+        }
+        self.last_heard().min(rules.loaded)
     }
 
     // --- expiry --------------------------------------------------------------------------------------------
@@ -180,40 +183,41 @@ impl<'a> View<'a> {
         next.or_else(|| self.expires(rules))
     }
 
-    /// When the whole peer is forgotten if nothing more is heard of it: with its last address, and when it has none,
-    /// as long after the last word of it as what it told of itself. `None` for never: it is pinned, connected, or
-    /// the user gave it metadata or a tag. A tag with a time to live keeps it for that time, and so does an address that
-    /// hearsay must not bring back.
+    /// When the whole peer is forgotten if nothing more is heard of it: with its last address, with the last tag if there
+    /// is nothing else, and as long after the last word of it as what it told of itself if what is left has no time of
+    /// its own. `None` for never: it is pinned, connected, or the user gave it metadata or a tag. A tag with a time to
+    /// live keeps it for that time, and so does an address that hearsay must not bring back.
+    ///
+    /// What has expired counts as what it was: the answer is the same whether it has been collected or not.
     fn expires(&self, rules: Rules<'_>) -> Option<Timestamp> {
         if self.connected() {
             return None;
         }
-        let mut last = Timestamp::default();
+        let (mut last_tag, mut dropped) = (Timestamp::default(), Timestamp::default());
         if let Some(rare) = self.rare {
             if rare.has_user_metadata() {
                 return None;
             }
-            last = rare.tags.last_expiry()?;
+            last_tag = rare.tags.last_expiry()?;
             // Hearsay is not to bring back what was dropped by letting the rest of the peer be forgotten first.
-            last = rare
-                .dropped
-                .iter()
-                .fold(last, |last, (_, until)| last.max(*until));
-        }
-        if self.packed.count() == 0 {
-            let only_tags = !self.packed.has().intersects(SELF_TOLD)
-                && self.rare.is_some_and(Rare::has_only_tags);
-            if !only_tags {
-                let lifetime = rules.config.self_told_lifetime();
-                last = last.max(self.packed.heard().after(lifetime));
-            }
-            return Some(last);
+            let until = rare.dropped.iter().map(|(_, until)| *until);
+            dropped = until.max().unwrap_or_default();
         }
         let epoch = self.epoch();
+        let mut last_address = None;
         for known in self.known() {
-            last = last.max(rules.expires(&known.history, epoch)?);
+            last_address = last_address.max(Some(rules.expires(&known.history, epoch)?));
         }
-        Some(last)
+        if last_address >= Some(last_tag.max(dropped)) {
+            return last_address;
+        }
+        let only_tags =
+            !self.packed.has().intersects(SELF_TOLD) && self.rare.is_some_and(Rare::has_only_tags);
+        if only_tags && last_tag >= dropped {
+            return Some(last_tag);
+        }
+        let told = self.packed.heard().after(rules.config.self_told_lifetime());
+        Some(told.max(last_tag).max(dropped))
     }
 
     pub(crate) fn has_expired(&self, rules: Rules<'_>) -> bool {

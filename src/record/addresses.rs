@@ -46,7 +46,7 @@ impl Record {
                 continue;
             }
             // Known ones are refreshed first, so that a newcomer does not displace one told in the same breath.
-            if self.hear(&address, sources, rules, delta) {
+            if self.hear(&address, sources, rules, delta) || newcomers.contains(&address) {
                 continue;
             }
             let refused = rules.refuses(self, &address, sources);
@@ -56,12 +56,10 @@ impl Record {
                 delta.refuse(reason);
             } else if self.is_dropped(&address, sources, rules) {
                 delta.refuse(Refused::DroppedAddress);
-            } else if !newcomers.contains(&address) {
-                if newcomers.len() < limit {
-                    newcomers.push(address);
-                } else {
-                    delta.refuse(Refused::TooManyAddresses);
-                }
+            } else if newcomers.len() < limit {
+                newcomers.push(address);
+            } else {
+                delta.refuse(Refused::TooManyAddresses);
             }
         }
         for address in newcomers {
@@ -120,11 +118,9 @@ impl Record {
         }
         // What was dropped before is not in the list of today either: it stays dropped for as long again.
         let until = rules.now.after(rules.config.hearsay_lifetime());
-        for (address, dropped) in &mut self.rare.dropped {
-            if !complete.contains(address) {
-                *dropped = until.max(*dropped);
-            }
-        }
+        self.rare.keep_dropped(rules.now, |address| {
+            (!complete.contains(address)).then_some(until)
+        });
 
         let keep_proven = rules.config.keep_proven_on_replace();
         let (epoch, gone) = (self.epoch, &mut Vec::new());
@@ -224,6 +220,7 @@ impl Record {
             let bare = told.iter().filter_map(|a| self.normalise(a, rules, delta));
             bare.collect()
         });
+        let epoch = self.epoch;
         self.addresses.retain_mut(|entry| {
             let sources = &mut entry.history.sources;
             let named = told
@@ -234,7 +231,8 @@ impl Record {
             }
             sources.remove(source);
             delta.save_later |= Books::ADDRESSES;
-            if sources.is_empty() {
+            // What is left of it may have been too long ago.
+            if sources.is_empty() || rules.has_expired(&entry.history, epoch) {
                 delta.change(Books::ADDRESSES);
                 return false;
             }
@@ -413,6 +411,9 @@ impl Record {
         let history = &mut entry.history;
         if history.flags.contains(Flags::HELD) {
             history.flags.remove(Flags::HELD);
+            if is_worth_touching(history, epoch, rules) {
+                delta.save_later |= Books::ADDRESSES;
+            }
             history.last_heard = now;
         }
         if !history.flags.contains(Flags::IN_USE) {
@@ -429,10 +430,17 @@ impl Record {
     /// What is in use was good until now: noted before the store closes, and used to find the last peers again.
     pub(crate) fn touch_in_use(&mut self, rules: Rules<'_>, delta: &mut Delta) {
         let now = self.step(rules.now);
+        let epoch = self.epoch;
         for entry in &mut self.addresses {
             let history = &mut entry.history;
-            if history.flags.contains(Flags::IN_USE) && history.success != now {
+            let kept = (history.success, history.last_heard);
+            if history.flags.contains(Flags::IN_USE) && kept != (now, now) {
                 (history.success, history.last_heard) = (now, now);
+                delta.save_later |= Books::ADDRESSES;
+            } else if history.flags.contains(Flags::HELD)
+                && is_worth_touching(history, epoch, rules)
+            {
+                history.last_heard = now;
                 delta.save_later |= Books::ADDRESSES;
             }
         }
@@ -472,11 +480,15 @@ impl Record {
                 delta,
             );
         }
-        if let Some(address) = self.normalise(address, rules, &mut Delta::default())
-            && rules.links.is_open(&self.id, address.as_ref())
-            && let Some(entry) = self.find(&address)
-        {
-            entry.history.flags.insert(Flags::HELD);
+    }
+
+    /// If the peer has come from the address, that does not expire until the connection ends.
+    pub(crate) fn hold_address(&mut self, address: &Multiaddr, rules: Rules<'_>) {
+        if let Some(address) = self.normalise(address, rules, &mut Delta::default()) {
+            let held = rules.links.flags(&self.id, address.as_ref()) & Flags::HELD;
+            if let Some(entry) = self.find(&address) {
+                entry.history.flags |= held;
+            }
         }
     }
 
@@ -522,12 +534,20 @@ impl Record {
 
     fn entry(&mut self, address: Address, sources: Sources, rules: Rules<'_>) -> Entry {
         let now = self.step(rules.now);
-        let history = History {
+        let mut history = History {
             sources,
             first_heard: now,
             last_heard: now,
             ..History::default()
         };
+        if self.connected {
+            // It may have been dropped while a connection to it is open: whoever tells it again, it is in use.
+            history.flags = rules.links.flags(&self.id, address.as_ref());
+            if history.flags.contains(Flags::IN_USE) {
+                history.sources |= Sources::DIALLED;
+                history.success = now;
+            }
+        }
         Entry { address, history }
     }
 
@@ -650,4 +670,13 @@ impl Record {
             || (worth == needed && rules.is_stale(heard, lifetime));
         yields.then_some(at)
     }
+}
+
+/// Whether what is on disk would be misleading about when an address was last heard of that is held until now. What was
+/// only seen on inbound connections is not on disk.
+fn is_worth_touching(history: &History, epoch: Epoch, rules: Rules<'_>) -> bool {
+    let kept = epoch.time(history.last_heard).unwrap_or_default();
+    let told = history.told();
+    let lifetime = quality::lifetime(told, history, epoch, rules.config);
+    !history.is_inbound_only() && rules.is_stale(kept, quality::refreshed_by(told, lifetime))
 }

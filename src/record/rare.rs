@@ -39,6 +39,19 @@ impl Rare {
         self.tags.is_empty() && self.has_at_most_tags()
     }
 
+    /// Forgets what was dropped too long ago; the rest stays dropped for longer where `until` says so.
+    pub(crate) fn keep_dropped(
+        &mut self,
+        now: Timestamp,
+        until: impl Fn(&Address) -> Option<Timestamp>,
+    ) {
+        self.dropped.retain_mut(|(address, dropped)| {
+            let lasts = *dropped > now;
+            *dropped = until(address).unwrap_or_default().max(*dropped);
+            lasts
+        });
+    }
+
     /// Whether there are tags, and no book holds anything else of it.
     pub(crate) fn has_only_tags(&self) -> bool {
         !self.tags.is_empty() && self.has_at_most_tags()

@@ -76,13 +76,25 @@ impl State {
     }
 
     /// A connection ended. Its address ages from now on, unless another connection uses it still.
-    pub(crate) fn connection_closed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
-        let Some(closed) = self.links.close(&peer, address) else {
+    pub(crate) fn connection_closed(
+        &mut self,
+        peer: PeerId,
+        address: &Multiaddr,
+        dialled: bool,
+        now: Now,
+    ) {
+        // While it is connected: else what has expired of it would say when it goes.
+        let slot = self.find_collected(&peer, now);
+        let Some(closed) = self.links.close(&peer, address, dialled) else {
             return;
         };
-        if let Some(slot) = self.table.find(&peer) {
+        if let Some(slot) = slot {
             self.table.note_links(slot, &self.links);
             if closed.last {
+                // It was there until now, however long ago it said anything.
+                if let Some(packed) = self.table.packed_mut(slot) {
+                    packed.set_heard(now.wall);
+                }
                 self.keep_shares(slot, now);
             }
         }
@@ -151,8 +163,8 @@ impl State {
         self.touch_in_use(now);
         let connected: Vec<PeerId> = self.links.peers().copied().collect();
         for peer in connected {
-            for address in self.links.addresses(&peer) {
-                self.connection_closed(peer, &address, now);
+            for (address, dialled) in self.links.addresses(&peer) {
+                self.connection_closed(peer, &address, dialled, now);
             }
         }
     }

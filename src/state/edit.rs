@@ -58,6 +58,8 @@ impl State {
             Some(slot) => {
                 self.table.change(slot, |record| {
                     record.heard = now.wall;
+                    // What was dropped too long ago holds the peer no longer, whatever becomes of its addresses now.
+                    record.rare.keep_dropped(now.wall, |_| None);
                     record.source = source.or(record.source);
                     rule(record, rules, &mut delta);
                     record.stamp(delta.changed, now.wall);
@@ -66,7 +68,8 @@ impl State {
             }
             None => {
                 let mut record = Record::new(peer, now.wall);
-                record.source = source;
+                // A connection is worth something, and says something of its address.
+                record.note_links(&self.links);
                 rule(&mut record, rules, &mut delta);
                 record.stamp(delta.changed, now.wall);
                 self.create(record, &mut delta, now)
@@ -106,7 +109,7 @@ impl State {
         now: Now,
         rule: impl FnOnce(&mut Record, Rules<'_>, &mut Delta),
     ) -> Written {
-        match self.table.find(&peer) {
+        match self.find_collected(&peer, now) {
             Some(slot) => self.edit_at(Some(slot), peer, by, cause, now, rule),
             None => Written::default(),
         }
@@ -154,13 +157,11 @@ impl State {
     }
 
     /// Takes a new record in, if it holds anything and there is room for it. Returns its slot.
-    fn create(&mut self, mut record: Record, delta: &mut Delta, now: Now) -> Option<u32> {
+    fn create(&mut self, record: Record, delta: &mut Delta, now: Now) -> Option<u32> {
         if record.is_empty() {
             return None;
         }
-        // Before room is made: a connection is worth something.
         let peer = record.id;
-        record.note_links(&self.links);
         if !self.make_room(record.seat(), now) {
             let refused = std::mem::take(&mut delta.refused);
             *delta = Delta::default();

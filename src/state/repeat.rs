@@ -117,9 +117,7 @@ impl State {
         }
         // What was dropped before is not in the list of today either: it stays dropped for as long again.
         if let Some(rare) = self.table.rare_mut(slot) {
-            for (_, dropped) in &mut rare.dropped {
-                *dropped = until.max(*dropped);
-            }
+            rare.keep_dropped(now.wall, |_| Some(until));
         }
         Some(refused)
     }

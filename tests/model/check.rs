@@ -9,10 +9,14 @@ pub mod support;
 mod act;
 mod compare;
 mod expect;
+mod mirror;
 mod naive;
+mod naive_address;
 mod naive_addresses;
 mod naive_books;
+mod naive_confidence;
 mod naive_dials;
+mod naive_network;
 mod naive_room;
 mod ops;
 mod universe;
@@ -27,7 +31,8 @@ use libp2p_peerstore::{
 };
 
 use self::{
-    naive::Naive,
+    mirror::Mirror,
+    naive::{Naive, Written},
     ops::{Op, Restart, Setup},
     support::Swarm,
     universe::{Scope, about},
@@ -66,6 +71,11 @@ struct World {
     swarm: Swarm,
     events: Subscription,
     naive: Naive,
+    mirror: Mirror,
+    /// Whether something may have expired that is not collected yet.
+    collected: bool,
+    /// How often all was compared.
+    comparisons: usize,
 }
 
 impl World {
@@ -77,6 +87,9 @@ impl World {
         let started = clock.started().duration_since(UNIX_EPOCH).unwrap();
         Self {
             naive: Naive::new(&setup, started.as_secs()),
+            mirror: Mirror::default(),
+            collected: true,
+            comparisons: 0,
             swarm: Swarm::of(&store),
             events: store.subscribe(),
             store,
@@ -95,28 +108,57 @@ impl World {
             // What cannot happen.
             Op::Moved(peer, to) if !self.can_move(peer, to) => {}
             Op::Accepted(_, from) if about(from).scope == Scope::Relay => {}
+            Op::WrongPeer(expected, obtained, _) if expected == obtained => {}
             op => {
+                let before = self.written();
                 let said = self.act(op);
-                self.hear_who_made_room();
+                self.hear_events();
                 let expected = self.expect(op);
                 assert_eq!(said, expected, "{op:?}");
-                if self.setup.flushes {
-                    self.flush();
-                }
                 assert!(
                     self.naive.evicted.is_empty() && self.naive.displaced.is_empty(),
                     "{op:?}"
                 );
+                // A connection says from where a peer speaks, and a deletion is for what is on disk alone, too.
+                let is_plain = !matches!(op, Op::Dialled(..) | Op::Accepted(..) | Op::Delete(_))
+                    && !matches!(op, Op::DeleteFor(..));
+                if is_plain && before.is_some() && before == self.written() {
+                    assert_eq!(self.store.unsaved(), 0, "{op:?} changed nothing");
+                }
             }
         }
         self.naive.expire();
         self.compare();
+        if !matches!(op, Op::Pass(..)) {
+            self.collect();
+        }
+        if self.collected {
+            self.mirror.compare(&self.naive);
+        }
+        if self.setup.flushes {
+            self.flush();
+        }
     }
 
-    /// Tells the model whom the store chose where the choice is the store's.
-    fn hear_who_made_room(&mut self) {
+    /// All that is worth writing, in a run in which everything is written at once.
+    fn written(&self) -> Option<Written> {
+        let watched = self.setup.flushes && self.setup.persistent && self.collected;
+        watched.then(|| self.naive.written())
+    }
+
+    /// Collects what has expired, as a behaviour does when it is polled.
+    fn collect(&mut self) {
+        assert_eq!(self.store.len(), self.naive.peers.len());
+        self.collected = true;
+        self.hear_events();
+    }
+
+    /// Tells the mirror all that happened, and the model whom the store chose where the choice is the store's.
+    fn hear_events(&mut self) {
+        let events: Vec<Event> = std::iter::from_fn(|| self.events.try_next()).collect();
+        self.mirror.hear(&events, &self.store);
         let mut last = None;
-        while let Some(event) = self.events.try_next() {
+        for event in events {
             match event {
                 Event::AddressesChanged {
                     peer,
@@ -136,7 +178,6 @@ impl World {
                     peer,
                     cause: Cause::Evicted,
                 } => self.naive.evicted.push_back(peer),
-                Event::Lagged(missed) => panic!("{missed} events were lost"),
                 _ => {}
             }
             last = None;
@@ -154,10 +195,11 @@ impl World {
 
     // --- time and restarts ---------------------------------------------------------------------------------
 
-    /// Time passes, from one instant at which something expires to the next. There it is hidden at once; then it is
-    /// collected, as a behaviour does when it is polled.
+    /// Time passes, from one instant at which something expires to the next. There it is hidden at once; collected is it
+    /// then, or when something else happens.
     fn pass(&mut self, duration: Duration, collect: bool) {
         let end = self.naive.now + duration.as_secs();
+        let before = self.naive.peers.len();
         while self.naive.now < end {
             let next = self.naive.next_expiry();
             let next = next.map_or(end, |next| next.min(end));
@@ -171,9 +213,15 @@ impl World {
             if next < end {
                 self.compare();
             }
-            if next < end || collect {
-                assert_eq!(self.store.len(), self.naive.peers.len());
+            self.collected = false;
+            if collect {
+                self.collect();
             }
+        }
+        // A write collects so many peers before it does anything else. What has expired of others takes places yet.
+        const COLLECTED_PER_WRITE: usize = 4;
+        if before > COLLECTED_PER_WRITE {
+            self.collect();
         }
     }
 
@@ -237,6 +285,8 @@ impl World {
         assert_eq!((report.entries, amiss), (entries, [0; 5]));
         self.adopt_what_was_not_written();
         assert_eq!(report.peers, self.naive.peers.len());
+        self.mirror = Mirror::of(&self.naive);
+        self.collected = true;
     }
 }
 

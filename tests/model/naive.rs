@@ -11,25 +11,26 @@ use std::{
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::{PeerId, PublicKey};
-use libp2p_peerstore::{Config, Refused, Sources};
+use libp2p_peerstore::{Config, Refused, Sources, Standing};
 
 use super::{
-    naive_addresses::Address,
+    naive_address::Address,
+    naive_confidence::{Evidence, Experience},
+    naive_network::{Link, Proofs},
     ops::Setup,
-    universe::{self, Reach, Scope, about},
+    universe::{self, Scope, about},
 };
 
 /// The grain of all times of addresses, in seconds.
 pub const STEP: u64 = 64;
-
-/// Failures count between two proofs that the network works, with at most so many seconds between them.
-const MAX_GAP: u64 = 600;
 
 /// The store as it should be.
 pub struct Naive {
     pub config: Config,
     pub filtered: bool,
     pub now: u64,
+    /// When it was loaded.
+    pub loaded: u64,
     pub peers: BTreeMap<PeerId, Known>,
     pub links: BTreeMap<PeerId, Vec<Link>>,
     pub refusals: BTreeMap<Refused, u64>,
@@ -37,16 +38,18 @@ pub struct Naive {
     ignored: BTreeMap<PeerId, u64>,
     /// Addresses that turned out to be this node's own.
     pub own: BTreeSet<Multiaddr>,
-    /// When each part of the network last proved to work, and the failures since then.
-    proofs: BTreeMap<Scope, u64>,
-    provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
+    /// When each part of the network proved to work, and the failures since then.
+    pub proofs: BTreeMap<Scope, Proofs>,
+    pub provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
+    /// What is learnt from dials in general; `None` when a part of it may not have been written before a restart.
+    pub experience: Option<Experience>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
     pub evicted: VecDeque<PeerId>,
     pub displaced: VecDeque<PeerId>,
 }
 
 /// What is known of one peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     /// In the order in which they came.
     pub addresses: Vec<Address>,
@@ -63,24 +66,13 @@ pub struct Known {
 }
 
 /// In microseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Latency {
     pub mean: u64,
     /// What the last event said.
     pub told: u64,
     /// All means since then: one of them is on disk.
     pub since: Vec<u64>,
-}
-
-/// A connection.
-#[derive(Debug, Clone)]
-pub struct Link {
-    /// Without `/p2p/<peer>`.
-    pub address: Multiaddr,
-    pub dialled: bool,
-    /// `None` through a relay.
-    pub reach: Option<Reach>,
-    pub scope: Scope,
 }
 
 /// Who asks for a change.
@@ -99,6 +91,8 @@ pub struct Did {
     pub changed: bool,
     pub addresses_changed: bool,
     pub refused: Vec<Refused>,
+    /// What came of dials, by the standing that the address had.
+    pub outcomes: Vec<(Standing, bool)>,
 }
 
 impl Did {
@@ -141,16 +135,14 @@ impl Known {
         self.metadata.keys().any(|key| !of_identify.contains(key))
     }
 
-    /// Whether only others spoke of it.
-    pub fn is_hearsay_only(&self) -> bool {
-        let first_hand =
-            Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED | Sources::DIALLED;
-        !self
-            .addresses
-            .iter()
-            .any(|known| known.sources.intersects(first_hand))
+    /// Whether any book but those of addresses and tags holds something.
+    fn has_more_than_addresses_and_tags(&self) -> bool {
+        !self.protocols.is_empty() || self.key.is_some() || !self.metadata.is_empty()
     }
 }
+
+/// What the datastore would hold of the peers.
+pub type Written = BTreeMap<PeerId, Known>;
 
 impl Naive {
     pub fn new(setup: &Setup, now: u64) -> Self {
@@ -158,6 +150,7 @@ impl Naive {
             config: setup.config.clone(),
             filtered: setup.filtered,
             now,
+            loaded: if setup.persistent { now } else { 0 },
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -165,6 +158,7 @@ impl Naive {
             own: BTreeSet::new(),
             proofs: BTreeMap::new(),
             provisional: BTreeMap::new(),
+            experience: Some(Experience::default()),
             evicted: VecDeque::new(),
             displaced: VecDeque::new(),
         }
@@ -186,6 +180,20 @@ impl Naive {
 
     pub fn is_connected(&self, peer: &PeerId) -> bool {
         self.links.contains_key(peer)
+    }
+
+    /// Whether this node dialled the address with success, and that still counts.
+    pub fn is_proven(&self, address: &Address) -> bool {
+        let lifetime = self.config.proven_lifetime();
+        let is_fresh = address.success.is_some_and(|at| self.since(at) < lifetime);
+        address.sources.contains(Sources::DIALLED) && (address.in_use || is_fresh)
+    }
+
+    /// Whether only others spoke of a peer.
+    pub fn is_hearsay_only(&self, known: &Known) -> bool {
+        let first_hand = Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED;
+        let mut addresses = known.addresses.iter();
+        !addresses.any(|known| known.sources.intersects(first_hand) || self.is_proven(known))
     }
 
     // --- how a peer changes --------------------------------------------------------------------------------
@@ -241,6 +249,12 @@ impl Naive {
             };
         }
         self.peers.insert(peer, known);
+        self.note_links();
+        if let Some(experience) = &mut self.experience {
+            for (standing, success) in &did.outcomes {
+                experience.learn(*standing, *success);
+            }
+        }
         if by == By::User && did.changed {
             self.ignored.remove(&peer);
         }
@@ -303,125 +317,70 @@ impl Naive {
 
     // --- expiry --------------------------------------------------------------------------------------------
 
-    /// Forgets what has expired by now.
+    /// Forgets what has expired at this very moment: no moment at which something does is passed over.
     pub fn expire(&mut self) {
-        let mut gone = Vec::new();
-        for (id, known) in &self.peers {
-            if self
-                .peer_expires(id, known)
-                .is_some_and(|at| at <= self.now)
-            {
-                gone.push(*id);
-            }
-        }
-        for id in gone {
-            self.peers.remove(&id);
-        }
-        let (now, config) = (self.now, &self.config);
-        for known in self.peers.values_mut() {
+        let (now, config, links) = (self.now, &self.config, &self.links);
+        self.peers.retain(|id, known| {
+            let (addresses, tags) = (known.addresses.len(), known.tags.len());
             let expired = |address: &Address| address.expires(config).is_some_and(|at| at <= now);
             known.addresses.retain(|address| !expired(address));
             known
                 .tags
                 .retain(|_, (_, expires)| expires.is_none_or(|at| at > now));
-        }
+            known.dropped.retain(|(_, until)| *until > now);
+            let holds = !known.addresses.is_empty() || !known.tags.is_empty();
+            if holds
+                || !known.dropped.is_empty()
+                || links.contains_key(id)
+                || known.has_user_metadata()
+            {
+                return true;
+            }
+            // It goes with its last address, and with its last tag if there was nothing else.
+            let was_last = addresses > 0 || tags > 0 && !known.has_more_than_addresses_and_tags();
+            !was_last && known.heard + config.self_told_lifetime().as_secs() > now
+        });
     }
 
-    /// When something expires next.
+    /// All of which a difference is worth writing.
+    pub fn written(&self) -> Written {
+        let mut written = self.peers.clone();
+        for known in written.values_mut() {
+            (known.heard, known.dropped) = (0, Vec::new());
+            for known in &mut known.addresses {
+                (known.in_use, known.held, known.unsupported) = (false, false, false);
+                known.unwritten = 0;
+            }
+        }
+        written
+    }
+
+    /// When something may expire next, or be proof no longer.
     pub fn next_expiry(&self) -> Option<u64> {
         let mut next = Vec::new();
-        for (id, known) in &self.peers {
-            next.extend(
-                known
-                    .addresses
-                    .iter()
-                    .filter_map(|address| address.expires(&self.config)),
-            );
+        for known in self.peers.values() {
+            for address in &known.addresses {
+                next.extend(address.expires(&self.config));
+                let proof = |at| at + self.config.proven_lifetime().as_secs();
+                next.extend(address.success.map(proof));
+            }
             next.extend(known.tags.values().filter_map(|(_, expires)| *expires));
-            next.extend(self.peer_expires(id, known));
+            next.extend(known.dropped.iter().map(|(_, until)| *until));
+            next.push(known.heard + self.config.self_told_lifetime().as_secs());
         }
         next.into_iter().filter(|at| *at > self.now).min()
-    }
-
-    /// When the whole peer is forgotten; `None` for never.
-    fn peer_expires(&self, id: &PeerId, known: &Known) -> Option<u64> {
-        if self.is_connected(id) || known.has_user_metadata() {
-            return None;
-        }
-        let mut last = 0;
-        for (_, expires) in known.tags.values() {
-            last = last.max((*expires)?);
-        }
-        for (_, until) in &known.dropped {
-            last = last.max(*until);
-        }
-        for address in &known.addresses {
-            last = last.max(address.expires(&self.config)?);
-        }
-        let has_only_tags = !known.tags.is_empty()
-            && known.protocols.is_empty()
-            && known.key.is_none()
-            && known.metadata.is_empty();
-        if known.addresses.is_empty() && !has_only_tags {
-            let lifetime = self.config.self_told_lifetime().as_secs();
-            last = last.max(known.heard + lifetime);
-        }
-        Some(last)
-    }
-
-    // --- the network ---------------------------------------------------------------------------------------
-
-    /// A dial failed, and the network may be why.
-    pub fn provisional_failure(&mut self, peer: PeerId, address: &Multiaddr) {
-        let failures = self.provisional.entry(about(address).scope).or_default();
-        failures.push((peer, address.clone()));
-    }
-
-    /// Part of the network proved to work: failures since the last proof count, if that was not long ago.
-    pub fn works(&mut self, scope: Scope) {
-        let before = self.proofs.insert(scope, self.now);
-        let failures = self.provisional.remove(&scope).unwrap_or_default();
-        if before.is_none_or(|before| self.now - before > MAX_GAP) {
-            return;
-        }
-        for (peer, address) in failures {
-            self.dial_failed(peer, &address, false);
-        }
-    }
-
-    /// Something came over the connections to a peer.
-    pub fn alive(&mut self, peer: &PeerId) {
-        let links = self.links.get(peer).into_iter().flatten();
-        let scopes: BTreeSet<Scope> = links.map(|link| link.scope).collect();
-        scopes.into_iter().for_each(|scope| self.works(scope));
-    }
-
-    /// The nearest addresses that a peer can tell of itself.
-    pub fn nearest_from(&self, peer: &PeerId) -> Reach {
-        let links = self.links.get(peer).into_iter().flatten();
-        let nearest = links.filter_map(|link| link.reach).min();
-        nearest.unwrap_or_else(|| self.nearest_from_anybody())
-    }
-
-    /// The nearest addresses that strangers can tell: as near as the farthest of our own connections.
-    pub fn nearest_from_anybody(&self) -> Reach {
-        let links = self.links.values().flatten();
-        let farthest = links.filter_map(|link| link.reach).max();
-        farthest.unwrap_or(Reach::Machine)
     }
 
     // --- a restart -----------------------------------------------------------------------------------------
 
     /// All connections end.
     pub fn all_closed(&mut self) {
-        let step = self.step();
-        self.links.clear();
-        for known in self.peers.values_mut() {
-            for address in known.addresses.iter_mut().filter(|address| address.in_use) {
-                address.in_use = false;
-                (address.success, address.last_heard) = (Some(step), step);
+        for id in std::mem::take(&mut self.links).into_keys() {
+            if let Some(known) = self.peers.get_mut(&id) {
+                known.heard = self.now;
             }
         }
+        self.note_links();
     }
 
     /// The program ends, in order, and begins again: what is not saved goes.
@@ -430,6 +389,9 @@ impl Naive {
         for known in self.peers.values_mut() {
             for address in &mut known.addresses {
                 address.unsupported = false;
+                if address.evidence != Evidence::None {
+                    address.evidence = Evidence::Unknown;
+                }
             }
             known
                 .addresses
@@ -445,6 +407,8 @@ impl Naive {
             known.heard = self.now;
         }
         self.peers.retain(|_, known| !known.is_empty());
+        self.loaded = self.now;
+        self.experience = self.experience.take().filter(Experience::is_empty);
         self.refusals.clear();
         self.ignored.clear();
         self.own.clear();

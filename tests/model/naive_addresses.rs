@@ -1,14 +1,13 @@
 //! The rules for addresses, as the documentation has them.
 
-use std::time::Duration;
-
 use libp2p_core::{Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
-use libp2p_peerstore::{Config, Refused, Sources, Standing};
+use libp2p_peerstore::{Refused, Sources, Standing};
 
 use super::{
     naive::{Did, Known, Naive},
-    universe::{self, Reach, about},
+    naive_address::{Address, is_word_of_strangers},
+    universe::{self, Name, Reach, about},
 };
 
 /// How many dropped addresses of one peer are remembered as dropped.
@@ -16,93 +15,6 @@ const MAX_DROPPED: usize = 32;
 
 /// The most bytes that `/p2p/<peer>` adds to an address.
 const PEER_ID_LEN: usize = 47;
-
-/// One address of a peer, and what happened to it.
-#[derive(Debug, Clone)]
-pub struct Address {
-    pub address: Multiaddr,
-    pub sources: Sources,
-    pub first_heard: u64,
-    pub last_heard: u64,
-    pub success: Option<u64>,
-    pub failure: Option<u64>,
-    pub successes: u32,
-    pub failures: u32,
-    /// A connection that this node dialled is open to it.
-    pub in_use: bool,
-    /// Another peer answered there.
-    pub wrong_peer: bool,
-    /// No transport speaks it.
-    pub unsupported: bool,
-}
-
-impl Address {
-    pub fn new(address: Multiaddr, sources: Sources, step: u64) -> Self {
-        Self {
-            address,
-            sources,
-            first_heard: step,
-            last_heard: step,
-            success: None,
-            failure: None,
-            successes: 0,
-            failures: 0,
-            in_use: false,
-            wrong_peer: false,
-            unsupported: false,
-        }
-    }
-
-    pub fn is_pinned(&self) -> bool {
-        self.sources.contains(Sources::PINNED)
-    }
-
-    fn told(&self) -> Standing {
-        if self
-            .sources
-            .intersects(Sources::IDENTIFY | Sources::CERTIFIED)
-        {
-            Standing::SelfTold
-        } else if self.sources == Sources::INBOUND {
-            Standing::Inbound
-        } else {
-            Standing::Hearsay
-        }
-    }
-
-    /// The IP address at which only strangers say that it is.
-    pub fn claim(&self) -> Option<&'static str> {
-        let strangers = Sources::KADEMLIA | Sources::RENDEZVOUS | Sources::DISCOVERY;
-        let near = Sources::APPLICATION | Sources::MDNS;
-        let is_claim = self.sources.intersects(strangers) && !self.sources.intersects(near);
-        is_claim.then(|| about(&self.address).spot).flatten()
-    }
-
-    /// When it is forgotten if nothing more is heard of it.
-    pub fn expires(&self, config: &Config) -> Option<u64> {
-        if self.is_pinned() || self.in_use {
-            return None;
-        }
-        let lifetime = |standing| lifetime(standing, self.failures, config).as_secs();
-        let told = self.last_heard + lifetime(self.told());
-        let proven = self.success.map(|at| at + lifetime(Standing::Proven));
-        Some(proven.map_or(told, |proven| proven.max(told)))
-    }
-}
-
-/// How long an address is remembered: halved by each failure in a row, down to a quarter.
-fn lifetime(standing: Standing, failures: u32, config: &Config) -> Duration {
-    let full = match standing {
-        Standing::Proven => config.proven_lifetime(),
-        Standing::SelfTold => config.self_told_lifetime(),
-        _ => config.hearsay_lifetime(),
-    };
-    match failures {
-        0 => full,
-        1 => full / 2,
-        _ => full / 4,
-    }
-}
 
 impl Known {
     /// The IP addresses at which only strangers say that it is.
@@ -176,9 +88,10 @@ impl Naive {
         }
     }
 
-    /// Whether a time that is kept is more than a quarter of its lifetime old.
-    pub fn is_stale(&self, kept: u64, lifetime: Duration) -> bool {
-        self.since(kept) > lifetime / 4
+    /// Whether the time of the last success is more than a quarter of its lifetime old.
+    pub fn is_success_stale(&self, address: &Address) -> bool {
+        let grain = self.config.proven_lifetime() / 4;
+        address.success.is_none_or(|at| self.since(at) > grain)
     }
 
     /// Whether another peer answered at the address, not long ago.
@@ -226,7 +139,7 @@ impl Naive {
         if about(address).reach < nearest {
             return Some(Refused::OutOfScope);
         }
-        if by_itself || !known.is_hearsay_only() {
+        if by_itself || !self.is_hearsay_only(known) {
             return None;
         }
         let spot = about(address).spot?;
@@ -254,16 +167,15 @@ impl Naive {
             let Some(address) = self.bare(peer, address, did) else {
                 continue;
             };
-            if self.hear(known, &address, sources) {
-                continue;
-            }
-            if self.own.contains(&address) && sources != Sources::PINNED {
+            if self.is_own(&address, sources) {
                 did.refuse(Refused::OwnAddress);
+            } else if self.hear(known, &address, sources) || newcomers.contains(&address) {
             } else if let Some(reason) = self.refuses(peer, known, &address, sources) {
+                did.refuse(reason);
+            } else if let Some(reason) = self.refuses_name(known, &newcomers, &address, sources) {
                 did.refuse(reason);
             } else if known.is_dropped(&address, sources, self.now) {
                 did.refuse(Refused::DroppedAddress);
-            } else if newcomers.contains(&address) {
             } else if newcomers.len() < limit {
                 newcomers.push(address);
             } else {
@@ -271,8 +183,37 @@ impl Naive {
             }
         }
         for address in newcomers {
-            self.place(known, Address::new(address, sources, self.step()), did);
+            let newcomer = Address::new(address, sources, self.step());
+            self.place(peer, known, newcomer, did);
         }
+    }
+
+    /// Whether it turned out to be this node's own. What is pinned is the user's word.
+    fn is_own(&self, address: &Multiaddr, sources: Sources) -> bool {
+        sources != Sources::PINNED && self.own.contains(address)
+    }
+
+    /// Why a DNS name is not taken from strangers, beside what they told before and in the same breath.
+    fn refuses_name(
+        &self,
+        known: &Known,
+        newcomers: &[Multiaddr],
+        address: &Multiaddr,
+        sources: Sources,
+    ) -> Option<Refused> {
+        let name = about(address).name?;
+        if !is_word_of_strangers(sources) {
+            return None;
+        }
+        if name == Name::Dnsaddr {
+            return Some(Refused::DnsaddrByHearsay);
+        }
+        let is_name = |address: &Multiaddr| about(address).name.is_some();
+        let before = known.addresses.iter();
+        let before = before.filter(|known| known.is_strangers() && is_name(&known.address));
+        let new = newcomers.iter().filter(|newcomer| is_name(newcomer));
+        let names = before.count() + new.count();
+        (names >= self.config.max_hearsay_names()).then_some(Refused::TooManyNames)
     }
 
     /// Notes that an address was told again, if it is known.
@@ -282,22 +223,24 @@ impl Naive {
             return false;
         };
         known.sources |= sources;
-        let lifetime = lifetime(known.told(), known.failures, &self.config);
-        if self.is_stale(known.last_heard, lifetime) {
+        let grain = known.grain(known.told(), &self.config);
+        if self.since(known.last_heard) > grain {
             known.last_heard = step;
         }
-        if known.in_use
-            && known
-                .success
-                .is_none_or(|at| self.is_stale(at, self.config.proven_lifetime()))
-        {
+        if known.in_use && self.is_success_stale(known) {
             known.success = Some(step);
         }
         true
     }
 
-    /// Puts a new address in, in the place of one that is worth less when there is no room.
-    pub fn place(&self, known: &mut Known, newcomer: Address, did: &mut Did) {
+    /// Puts a new address in, in the place of one that is worth less when there is no room. It may be that of an open
+    /// connection, if it was dropped meanwhile.
+    pub fn place(&self, peer: &PeerId, known: &mut Known, mut newcomer: Address, did: &mut Did) {
+        let mut links = self.links.get(peer).into_iter().flatten();
+        if links.any(|link| link.address == newcomer.address && link.dialled && !link.moved) {
+            newcomer.sources |= Sources::DIALLED;
+            (newcomer.in_use, newcomer.success) = (true, Some(self.step()));
+        }
         if known.addresses.len() >= self.config.max_addresses_per_peer().get() {
             let Some(victim) = self.who_makes_room(known, &newcomer) else {
                 did.refuse(Refused::TooManyAddresses);
@@ -324,10 +267,10 @@ impl Naive {
         }
         let victim = &known.addresses[worst?];
         let (theirs, its) = (self.standing(victim), self.standing(newcomer));
-        let lifetime = lifetime(theirs, victim.failures, &self.config);
+        let grain = victim.grain(theirs, &self.config);
         let yields = newcomer.is_pinned()
             || theirs < its
-            || theirs == its && self.is_stale(victim.last_heard, lifetime);
+            || theirs == its && self.since(victim.last_heard) > grain;
         worst.filter(|_| yields)
     }
 
@@ -346,6 +289,10 @@ impl Naive {
             let Some(address) = self.bare(peer, address, did) else {
                 continue;
             };
+            if self.is_own(&address, source) {
+                did.refuse(Refused::OwnAddress);
+                continue;
+            }
             let part = match known.find(&address) {
                 Some(_) => &mut complete,
                 None => &mut newcomers,
@@ -358,9 +305,7 @@ impl Naive {
             }
         }
         for address in newcomers {
-            if self.own.contains(&address) {
-                did.refuse(Refused::OwnAddress);
-            } else if let Some(reason) = self.refuses(peer, known, &address, source) {
+            if let Some(reason) = self.refuses(peer, known, &address, source) {
                 did.refuse(reason);
             } else if complete.len() < limit {
                 complete.push(address);
@@ -450,7 +395,9 @@ impl Naive {
             }
             let told_it = known.sources.contains(source);
             known.sources.remove(source);
-            !told_it || !known.sources.is_empty()
+            let expires = known.expires(&self.config);
+            let lives = expires.is_none_or(|at| at > self.now);
+            !told_it || lives && !known.sources.is_empty()
         });
         if known.addresses.len() < before {
             did.change_addresses();

@@ -2,11 +2,12 @@
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use libp2p_peerstore::Sources;
+use libp2p_peerstore::{Sources, Standing};
 
 use super::{
-    naive::{By, Did, Known, Link, Naive},
-    naive_addresses::Address,
+    naive::{By, Did, Known, Naive},
+    naive_address::Address,
+    naive_network::Link,
     universe::{self, about},
 };
 
@@ -26,15 +27,17 @@ impl Naive {
         let Some(it) = known.find(&address) else {
             let mut newcomer = Address::new(address, Sources::DIALLED, step);
             (newcomer.success, newcomer.successes, newcomer.in_use) = (Some(step), 1, true);
-            self.place(known, newcomer, did);
+            // Nothing was known of it, so that nothing is learnt for others.
+            self.succeeded(&mut newcomer, Standing::Hearsay);
+            self.place(peer, known, newcomer, did);
             return;
         };
+        let standing = self.standing(it);
+        did.outcomes.push((standing, true));
+        self.succeeded(it, standing);
         (it.in_use, it.wrong_peer, it.failures) = (true, false, 0);
         it.successes = (it.successes + 1).min(255);
-        if it
-            .success
-            .is_none_or(|at| self.is_stale(at, self.config.proven_lifetime()))
-        {
+        if self.is_success_stale(it) {
             it.success = Some(step);
         }
         self.hear(known, &address, Sources::DIALLED);
@@ -55,6 +58,9 @@ impl Naive {
                 return;
             };
             let it = &mut known.addresses[at];
+            let standing = naive.standing(it);
+            did.outcomes.push((standing, false));
+            naive.failed(it, standing, wrong_peer);
             it.wrong_peer = wrong_peer || naive.is_blocked(it);
             it.failures = (it.failures + 1).min(255);
             it.failure = Some(naive.step());
@@ -116,6 +122,7 @@ impl Naive {
         self.links.entry(peer).or_default().push(Link {
             address: place.address.clone(),
             dialled,
+            moved: false,
             reach: (!relayed).then_some(place.reach),
             scope: place.scope,
         });
@@ -147,6 +154,7 @@ impl Naive {
                 },
             );
         }
+        self.note_links();
     }
 
     /// The latest connection of a peer is gone.
@@ -154,13 +162,14 @@ impl Naive {
         let Some(links) = self.links.get_mut(&peer) else {
             return;
         };
-        let closed = links.pop();
+        links.pop();
         if links.is_empty() {
             self.links.remove(&peer);
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.heard = self.now;
+            }
         }
-        if let Some(closed) = closed {
-            self.perhaps_unused(peer, &closed.address);
-        }
+        self.note_links();
     }
 
     /// The latest connection of a peer, which this node dialled, goes on at another address.
@@ -168,27 +177,11 @@ impl Naive {
         let links = self.links.get_mut(&peer);
         let link = links.and_then(|links| links.last_mut());
         let link = link.expect("there is a connection that can move");
-        let old = std::mem::replace(&mut link.address, to.clone());
-        self.perhaps_unused(peer, &old);
+        (link.address, link.moved) = (to.clone(), true);
+        self.note_links();
         self.edit(peer, By::Swarm { first_hand: true }, |naive, known, did| {
             let admitted = naive.filtered(std::slice::from_ref(to), did);
             naive.add(&peer, known, &admitted, Sources::DISCOVERY, did);
         });
-    }
-
-    /// Unless another connection is at the address, it ages from now on.
-    fn perhaps_unused(&mut self, peer: PeerId, address: &Multiaddr) {
-        let mut links = self.links.get(&peer).into_iter().flatten();
-        if links.any(|link| link.address == *address) {
-            return;
-        }
-        let step = self.step();
-        let known = self.peers.get_mut(&peer);
-        if let Some(known) = known.and_then(|known| known.find(address))
-            && known.in_use
-        {
-            known.in_use = false;
-            (known.success, known.last_heard) = (Some(step), step);
-        }
     }
 }

@@ -5,7 +5,7 @@ use libp2p_peerstore::Sources;
 
 use super::{
     naive::{Known, Naive},
-    naive_addresses::Address,
+    naive_address::Address,
     universe::about,
 };
 
@@ -32,17 +32,20 @@ impl Naive {
             Class::Pinned
         } else if self.is_connected(peer) {
             Class::Connected
-        } else if sources.contains(Sources::DIALLED)
+        } else if known.addresses.iter().any(|known| self.is_proven(known))
             || !known.tags.is_empty()
             || known.has_user_metadata()
         {
             Class::Proven
         } else if sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED) {
             Class::SelfTold
+        } else if (sources.is_empty() || sources == Sources::INBOUND)
+            && (!known.protocols.is_empty() || known.key.is_some())
+        {
+            // Nobody gossips protocols and keys.
+            Class::SelfTold
         } else if sources == Sources::INBOUND {
             Class::Inbound
-        } else if sources.is_empty() && (!known.protocols.is_empty() || known.key.is_some()) {
-            Class::SelfTold
         } else {
             Class::Hearsay
         }
@@ -71,7 +74,7 @@ impl Naive {
     /// Those of whom only strangers say that they are at an IP address.
     pub fn claimants(&self, spot: &str) -> usize {
         let claims =
-            |known: &&Known| known.is_hearsay_only() && known.claims().any(|at| at == spot);
+            |known: &&Known| self.is_hearsay_only(known) && known.claims().any(|at| at == spot);
         self.peers.values().filter(claims).count()
     }
 
@@ -83,7 +86,7 @@ impl Naive {
             let Some(spot) = about(&known.address).spot else {
                 continue;
             };
-            let is_there = known.sources.contains(Sources::DIALLED)
+            let is_there = self.is_proven(known)
                 || known
                     .sources
                     .intersects(Sources::IDENTIFY | Sources::CERTIFIED)
@@ -98,8 +101,9 @@ impl Naive {
             }
             let victim = self.displaced.pop_front();
             let victim = victim.expect("somebody made room at the IP address");
+            let known = &self.peers[&victim];
+            assert!(self.is_hearsay_only(known) && known.claims().any(|at| at == spot));
             let known = self.peers.get_mut(&victim).expect("the victim is known");
-            assert!(known.is_hearsay_only() && known.claims().any(|at| at == spot));
             known.addresses.retain(|known| known.claim() != Some(spot));
             self.remove_if_empty(&victim);
         }
@@ -107,7 +111,7 @@ impl Naive {
 
     fn is_connected_at(&self, peer: &PeerId, spot: &str) -> bool {
         let links = self.links.get(peer).into_iter().flatten();
-        let mut direct = links.filter(|link| link.reach.is_some());
+        let mut direct = links.filter(|link| link.reach.is_some() && !link.moved);
         direct.any(|link| about(&link.address).spot == Some(spot))
     }
 }

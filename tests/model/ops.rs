@@ -1,5 +1,5 @@
-//! What can happen to a store, and how it is read from bytes: every [`BLOCK`] bytes are one operation, whatever they
-//! are. So a property test and a fuzzer can make up runs, and taking a block out of a run leaves the others as they
+//! What can happen to a store, and how it is read from bytes: every [`BLOCK`] bytes are one operation (or a few that
+//! belong together), whatever they are. So a property test and a fuzzer can make up runs, and taking a block out of a run leaves the others as they
 //! are.
 
 use std::{num::NonZeroUsize, time::Duration};
@@ -108,7 +108,10 @@ pub struct Setup {
 pub fn read(bytes: &[u8]) -> (Setup, Vec<Op>) {
     let mut blocks = bytes.chunks(BLOCK);
     let setup = setup(&mut Bytes(blocks.next().unwrap_or_default()));
-    (setup, blocks.map(|block| op(&mut Bytes(block))).collect())
+    (
+        setup,
+        blocks.flat_map(|block| ops(&mut Bytes(block))).collect(),
+    )
 }
 
 /// Bytes that never end: after the last comes zero.
@@ -196,19 +199,33 @@ impl Bytes<'_> {
     }
 
     fn duration(&mut self) -> Duration {
-        const SECONDS: [u64; 16] = [
-            0, 1, 10, 63, 64, 300, 660, 1_000, 1_800, 3_600, 21_600, 86_400, 345_600, 1_123_200,
-            5_184_000, 34_560_000,
+        const SECONDS: [u64; 20] = [
+            0, 1, 10, 63, 64, 300, 660, 901, 1_000, 1_800, 3_600, 21_600, 28_800, 86_400, 172_800,
+            345_600, 1_123_200, 1_209_600, 5_184_000, 34_560_000,
         ];
         let (long, part) = (self.next(), self.next());
-        Duration::from_secs(SECONDS[usize::from(long % 16)] + u64::from(part % 4))
+        Duration::from_secs(SECONDS[usize::from(long % 20)] + u64::from(part % 4))
     }
 }
 
-fn op(bytes: &mut Bytes<'_>) -> Op {
+fn ops(bytes: &mut Bytes<'_>) -> Vec<Op> {
     let kind = bytes.next();
     let peer = bytes.peer();
-    match kind % 80 {
+    if kind % 84 < 80 {
+        return vec![op(kind, peer, bytes)];
+    }
+    // Nothing is heard for a while after a dial has failed, and then that somebody is there: what counts depends on how
+    // long such silences are. By chance they would hardly ever follow each other.
+    let (tried, silence) = (vec![bytes.place()], u64::from(bytes.next()) * 4);
+    vec![
+        Op::DialFailed(peer, tried.clone(), Failure::TimedOut),
+        Op::Pass(Duration::from_secs(silence), true),
+        Op::DialFailed(peer, tried, Failure::Refused),
+    ]
+}
+
+fn op(kind: u8, peer: PeerId, bytes: &mut Bytes<'_>) -> Op {
+    match kind % 84 {
         0..=2 => Op::Add(peer, bytes.list(peer)),
         3..=4 => Op::Set(peer, bytes.list(peer)),
         5..=6 => Op::Pin(peer, bytes.list(peer)),
@@ -334,12 +351,20 @@ fn setup(bytes: &mut Bytes<'_>) -> Setup {
     if limits & 16 != 0 {
         config = config.with_max_address_len(NonZeroUsize::new(199).unwrap());
     }
+    if limits & 32 != 0 {
+        config = config.with_max_hearsay_names(usize::from(bytes.next() % 4));
+    }
     let rules = bytes.next();
     if rules & 1 != 0 {
+        let longest = [0, 5_000, 20_000][usize::from(bytes.next() % 3)];
+        // A proof that ends before the word of the peer, too.
+        let proven = [40_000, 1_500][usize::from(bytes.next() % 2)];
         config = config
             .with_hearsay_lifetime(Duration::from_secs(1_000))
+            .with_max_hearsay_lifetime(Duration::from_secs(longest))
+            .with_inbound_lifetime(Duration::from_secs(700))
             .with_self_told_lifetime(Duration::from_secs(2_500))
-            .with_proven_lifetime(Duration::from_secs(40_000))
+            .with_proven_lifetime(Duration::from_secs(proven))
             .with_wrong_peer_block(Duration::from_secs(1_800));
     }
     let filtered = rules & 2 != 0;

@@ -54,7 +54,11 @@ pub fn key(n: u8) -> PublicKey {
 pub fn inlined_key(id: &PeerId) -> Option<PublicKey> {
     match *id {
         id if id == peer(0) => Some(key(0)),
-        id if id == peer(LOCAL) => Some(support::key(support::LOCAL)),
+        id if id == peer(LOCAL) => {
+            static LOCALS: OnceLock<PublicKey> = OnceLock::new();
+            let key = LOCALS.get_or_init(|| support::key(support::LOCAL));
+            Some(key.clone())
+        }
         _ => None,
     }
 }
@@ -86,11 +90,22 @@ pub struct Place {
     pub scope: Scope,
     /// The IPv4 address or IPv6 /64 at which a direct connection would end.
     pub spot: Option<&'static str>,
+    /// A DNS name, of which a dial asks a server.
+    pub name: Option<Name>,
     /// Whether js-libp2p 0.30 knows all of it. What it does not know is stored behind the rest.
     pub known_to_js: bool,
 }
 
-pub const PLACES: u8 = 24;
+/// What a DNS name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// An IP address.
+    Host,
+    /// Whatever its owner says.
+    Dnsaddr,
+}
+
+pub const PLACES: u8 = 25;
 
 pub fn places() -> &'static [Place] {
     static ALL: OnceLock<Vec<Place>> = OnceLock::new();
@@ -144,9 +159,14 @@ pub fn places() -> &'static [Place] {
                 Some(spot),
             ));
         }
+        all.push(place("/dnsaddr/boot.example.org", Public, Ip4, None));
         for n in [1, 4, 9] {
             all[n].known_to_js = false;
         }
+        for n in [7, 10, 11, 12] {
+            all[n].name = Some(Name::Host);
+        }
+        all[24].name = Some(Name::Dnsaddr);
         assert_eq!(all.len(), usize::from(PLACES));
         assert_eq!(
             [10, 11, 12].map(|n: usize| all[n].address.len()),
@@ -163,6 +183,7 @@ fn place(text: &str, reach: Reach, scope: Scope, spot: Option<&'static str>) -> 
         reach,
         scope,
         spot,
+        name: None,
         known_to_js: true,
     }
 }

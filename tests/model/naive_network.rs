@@ -1,0 +1,123 @@
+//! The connections of this node, and whether failures are the network's fault, as the documentation has it.
+
+use std::collections::BTreeSet;
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::{
+    naive::{Naive, STEP},
+    universe::{Reach, Scope, about},
+};
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// Without `/p2p/<peer>`.
+    pub address: Multiaddr,
+    pub dialled: bool,
+    /// It goes on at another address than the one where it was made.
+    pub moved: bool,
+    /// `None` through a relay.
+    pub reach: Option<Reach>,
+    pub scope: Scope,
+}
+
+/// When part of the network proved to work.
+#[derive(Debug, Clone, Default)]
+pub struct Proofs {
+    last: Option<u64>,
+    /// The silences between proofs: when each ended, its length as it counts, and the square of that.
+    silences: Vec<(u64, f64, f64)>,
+}
+
+impl Naive {
+    /// Notes for all addresses whether a connection is open there.
+    pub fn note_links(&mut self) {
+        let step = self.step();
+        for (id, known) in &mut self.peers {
+            let links = self.links.get(id).map_or(&[][..], Vec::as_slice);
+            for known in &mut known.addresses {
+                let at: Vec<&Link> = links
+                    .iter()
+                    .filter(|link| link.address == known.address)
+                    .collect();
+                if at.is_empty() {
+                    if known.in_use || known.held {
+                        let mut grain = known.grain(known.told(), &self.config);
+                        if known.in_use {
+                            grain = grain.max(self.config.proven_lifetime() / 4);
+                            known.success = Some(step);
+                        }
+                        known.unwritten = known.unwritten.max(grain.as_secs() + STEP);
+                        known.last_heard = step;
+                    }
+                    (known.in_use, known.held) = (false, false);
+                }
+                known.held |= at.iter().any(|link| !link.dialled);
+            }
+        }
+    }
+
+    /// A dial failed, and the network may be why.
+    pub fn provisional_failure(&mut self, peer: PeerId, address: &Multiaddr) {
+        let failures = self.provisional.entry(about(address).scope).or_default();
+        failures.push((peer, address.clone()));
+    }
+
+    /// Part of the network proved to work: failures since the last proof count, if that was not unusually long ago.
+    pub fn works(&mut self, scope: Scope) {
+        let worked = self.proofs.entry(scope).or_default().add(self.now);
+        let failures = self.provisional.remove(&scope).unwrap_or_default();
+        if !worked {
+            return;
+        }
+        for (peer, address) in failures {
+            self.dial_failed(peer, &address, false);
+        }
+    }
+
+    /// Something came over the connections to a peer.
+    pub fn alive(&mut self, peer: &PeerId) {
+        let links = self.links.get(peer).into_iter().flatten();
+        let scopes: BTreeSet<Scope> = links.map(|link| link.scope).collect();
+        scopes.into_iter().for_each(|scope| self.works(scope));
+    }
+
+    /// The nearest addresses that a peer can tell of itself.
+    pub fn nearest_from(&self, peer: &PeerId) -> Reach {
+        let links = self.links.get(peer).into_iter().flatten();
+        let nearest = links.filter_map(|link| link.reach).min();
+        nearest.unwrap_or_else(|| self.nearest_from_anybody())
+    }
+
+    /// The nearest addresses that strangers can tell: as near as the farthest of our own connections.
+    pub fn nearest_from_anybody(&self) -> Reach {
+        let links = self.links.values().flatten();
+        let farthest = links.filter_map(|link| link.reach).max();
+        farthest.unwrap_or(Reach::Machine)
+    }
+}
+
+impl Proofs {
+    /// The network proved to work now. Returns whether the silence before was no longer than is believed: four times
+    /// the usual one, at least a minute and at most ten. The usual one is that in which a random moment falls, and what
+    /// is an hour older counts half; a first minute is as if ten had been usual enough to be believed.
+    fn add(&mut self, now: u64) -> bool {
+        let Some(before) = self.last.replace(now) else {
+            self.silences.push((now, 60.0, 60.0 * 150.0));
+            return false;
+        };
+        let silence = (now - before) as f64;
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for (at, of, square) in &self.silences {
+            let weight = (-((before - at) as f64) / 3_600.0).exp2();
+            sum += weight * of;
+            squares += weight * square;
+        }
+        let believed = (4.0 * squares / sum).clamp(60.0, 600.0);
+        let counted = silence.min(believed);
+        self.silences.push((now, counted, counted * counted));
+        silence <= believed
+    }
+}
