@@ -215,3 +215,39 @@ fn links_in_the_documents_lead_to_files() {
         }
     }
 }
+
+/// `docs/public-api.txt` is compared with the code where the tool for it is there (`.ci/run public_api`).
+#[test]
+fn the_public_api_names_no_foreign_crate_but_those_that_users_have_anyway() {
+    let ours = ["", "alloc", "core", "std", "libp2p_peerstore"];
+    let listed = read("docs/public-api.txt");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let paths = listed
+        .split(|c| !is_name(c))
+        .filter_map(|word| word.split_once("::"));
+    let foreign: BTreeSet<&str> = paths
+        .map(|(root, _)| root)
+        .filter(|root| !ours.contains(root) && !root.starts_with(char::is_uppercase))
+        .collect();
+    let features = [
+        "libp2p_identify",
+        "libp2p_kad",
+        "libp2p_mdns",
+        "libp2p_ping",
+        "libp2p_rendezvous",
+        "prometheus_client",
+        "serde_core",
+        "tokio",
+    ];
+    // The traits of streams and futures, those of a set of flags, and libp2p's own.
+    let always = [
+        "bitflags",
+        "futures_core",
+        "futures_util",
+        "libp2p_core",
+        "libp2p_identity",
+        "libp2p_swarm",
+        "multiaddr",
+    ];
+    assert_eq!(foreign, features.into_iter().chain(always).collect());
+}
