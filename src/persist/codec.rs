@@ -173,10 +173,8 @@ struct Format {
 pub(crate) fn encode_addresses(view: &View<'_>, model: &Model) -> Option<Vec<u8>> {
     let mut value = AddressesValue::default();
     let foreign = view.rare().and_then(|rare| rare.foreign.as_deref());
-    for known in view
-        .known()
-        .filter(|known| !known.history.is_inbound_only())
-    {
+    let kept = |known: &Known<'_>| !known.history.is_inbound_only();
+    for known in view.known().filter(kept) {
         let unknown = foreign.and_then(|foreign| {
             let mut of = foreign.in_addresses.iter();
             of.find(|(address, _)| address.as_ref() == known.address)
@@ -224,7 +222,7 @@ pub(crate) fn encode_addresses(view: &View<'_>, model: &Model) -> Option<Vec<u8>
     let tells = known.any(|known| known.history.sources.intersects(Sources::SELF_TOLD));
     value.source = view.source_group().filter(|_| tells);
     // Each outcome is written with the address that it is about: what was learnt from it is so too.
-    let mut known = view.known();
+    let mut known = view.known().filter(kept);
     let dialled = known.any(|known| known.history.flags.contains(Flags::EVIDENCE));
     value.learnt = model
         .kept()
