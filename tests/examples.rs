@@ -31,6 +31,10 @@ use libp2p::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// It brings its own tests along.
+#[allow(dead_code)]
+#[path = "../examples/soak/growth.rs"]
+mod growth;
 #[path = "../examples/shared/json.rs"]
 mod json;
 #[allow(dead_code)]
@@ -603,7 +607,8 @@ fn a_soak_of_seconds_ends_with_its_ok_line_and_one_that_is_too_short_with_an_err
     let soak = |minutes: &str| {
         let mut command = example("soak");
         command.args(["--nodes", "6", "--stay", "2", "--every", "1"]);
-        command.args(["--minutes", minutes]);
+        // Within seconds nothing is warm: how growth is judged has tests of its own.
+        command.args(["--minutes", minutes, "--growth", "100"]);
         command.output().unwrap()
     };
     let ran = soak("0.14");

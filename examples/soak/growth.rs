@@ -9,9 +9,6 @@ const HEAP_NOISE: usize = 4 * 1024 * 1024;
 const RESIDENT_NOISE: usize = 16 * 1024 * 1024;
 const DESCRIPTOR_NOISE: usize = 16;
 
-/// From the first half after the warm-up to the second, by more than a tenth.
-const GROWTH: f64 = 1.1;
-
 /// Reports after the warm-up without which nothing can be said.
 const FEWEST: usize = 4;
 
@@ -80,8 +77,8 @@ impl Series {
         held
     }
 
-    /// Compares the halves of what comes after the first quarter.
-    pub fn verdict(&self) -> Result<Verdict, String> {
+    /// Compares the halves of what comes after the first quarter: the second may hold more by this share.
+    pub fn verdict(&self, growth: f64) -> Result<Verdict, String> {
         let warm = &self.reports[self.reports.len().div_ceil(4)..];
         if warm.len() < FEWEST {
             return Err(format!(
@@ -97,7 +94,7 @@ impl Series {
             ("descriptors", of(|held| held.descriptors), DESCRIPTOR_NOISE),
         ];
         for (what, (before, after), noise) in measured {
-            if after as f64 > before as f64 * GROWTH && after > before + noise {
+            if after as f64 > before as f64 * (1.0 + growth) && after > before + noise {
                 return Err(format!("grew from {before} to {after} {what}"));
             }
         }
@@ -149,16 +146,20 @@ mod tests {
     #[test]
     fn what_only_varies_does_not_grow() {
         let swings = |minute: usize| (40 + minute % 3) * MIB;
-        assert!(series(swings, |minute| 500 + minute % 7).verdict().is_ok());
+        assert!(
+            series(swings, |minute| 500 + minute % 7)
+                .verdict(0.1)
+                .is_ok()
+        );
         let warms_up = |minute: usize| minute.min(7) * 20 * MIB;
-        assert!(series(warms_up, |_| 500).verdict().is_ok());
+        assert!(series(warms_up, |_| 500).verdict(0.1).is_ok());
     }
 
     #[test]
     fn a_megabyte_or_a_descriptor_of_forty_each_minute_is_growth() {
-        let grows = series(|minute| (40 + minute) * MIB, |_| 500).verdict();
+        let grows = series(|minute| (40 + minute) * MIB, |_| 500).verdict(0.1);
         assert!(grows.is_err_and(|error| error.contains("bytes of heap")));
-        let grows = series(|_| 40 * MIB, |minute| 100 + 2 * minute).verdict();
+        let grows = series(|_| 40 * MIB, |minute| 100 + 2 * minute).verdict(0.1);
         assert!(grows.is_err_and(|error| error.contains("descriptors")));
     }
 
@@ -168,6 +169,6 @@ mod tests {
         (0..5).for_each(|_| {
             series.report();
         });
-        assert!(series.verdict().is_err());
+        assert!(series.verdict(0.1).is_err());
     }
 }

@@ -48,6 +48,9 @@ struct Options {
     /// Seconds from one report to the next.
     #[arg(long, default_value_t = 60.0)]
     every: f64,
+    /// How much more may be held in the second half after the warm-up than in the first, as a share of that.
+    #[arg(long, default_value_t = 0.1)]
+    growth: f64,
     /// Seconds that a node stays, on average.
     #[arg(long, default_value_t = 60.0)]
     stay: f64,
@@ -111,7 +114,7 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error + Send + Sync>> {
     for (reason, count) in world.refused() {
         println!("refused because {reason}: {count}");
     }
-    let verdict = series.verdict()?;
+    let verdict = series.verdict(options.growth)?;
     println!(
         "soak: ok, {} lives, {} connections, {} commits, {} refusals; {verdict}",
         counts.lives, counts.connections, counts.commits, counts.refusals
