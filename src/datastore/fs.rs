@@ -129,6 +129,16 @@ struct State {
 #[derive(Debug)]
 struct Lock(File);
 
+impl Lock {
+    fn alone(file: File) -> Result<Self, TryLockError> {
+        file.try_lock().map(|()| Self(file))
+    }
+
+    fn shared(file: File) -> Result<Self, TryLockError> {
+        file.try_lock_shared().map(|()| Self(file))
+    }
+}
+
 impl Drop for Lock {
     /// Closing alone does not do it while a process that was forked meanwhile, to become another program, has the file too.
     fn drop(&mut self) {
@@ -216,8 +226,9 @@ impl FsDatastore {
             .truncate(false)
             .open(folder.service("lock"))
             .map_err(|error| refused(open_hint(&error, "its lock cannot be opened"), error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        // Held by what unlocks from here on, so that an opening that fails below lets the folder go, too.
+        let lock = match Lock::alone(lock) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => {
                 return Err(DatastoreError::Locked {
                     location: path.display().to_string(),
@@ -227,7 +238,7 @@ impl FsDatastore {
                 let hint = "its file system has no locks; choose a folder on another one";
                 return Err(refused(hint, error));
             }
-        }
+        };
         let unfinished = prepare(&mut folder, made, portable).map_err(|trouble| DatastoreError::Open {
             location: path.display().to_string(),
             hint: "what was left in it cannot be put in order; the cause names the file and what to do",
@@ -239,7 +250,7 @@ impl FsDatastore {
                 folder,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
-                    hold: Hold::Owner { _lock: Lock(lock) },
+                    hold: Hold::Owner { _lock: lock },
                     unfinished: Arc::new(unfinished),
                 }),
             }),

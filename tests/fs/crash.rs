@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
 };
 
 use futures::executor::block_on;
@@ -45,6 +46,25 @@ fn a_damaged_journal_is_an_error_that_says_what_to_do() {
     }
     fs::remove_file(&journal).unwrap();
     assert_eq!(keys(&open(folder.path())), ["/a"]);
+}
+
+/// A program that another thread starts holds every file of this process until it runs.
+#[test]
+fn a_refused_opening_lets_the_folder_go_while_programs_start() {
+    let folder = folder();
+    let journal = folder.path().join(SERVICE).join("journal");
+    put(&open(folder.path()), "/a", "1");
+    fs::write(&journal, "x").unwrap();
+    thread::scope(|scope| {
+        let programs = scope.spawn(|| {
+            for _ in 0..300 {
+                Command::new("true").status().unwrap();
+            }
+        });
+        while !programs.is_finished() {
+            refused(folder.path());
+        }
+    });
 }
 
 /// The role of this program when it is its own child, and the folder for it.

@@ -56,8 +56,8 @@ impl FsDatastore {
             return Err(refused(hint, io::ErrorKind::NotFound.into()));
         }
         let lock = match File::open(service.join("lock")) {
-            Ok(lock) => match lock.try_lock_shared() {
-                Ok(()) => Some(lock),
+            Ok(lock) => match Lock::shared(lock) {
+                Ok(lock) => Some(lock),
                 Err(TryLockError::WouldBlock) => return Err(DatastoreError::Locked { location }),
                 // A file system without locks: nobody who locks can have it.
                 Err(TryLockError::Error(_)) => None,
@@ -89,9 +89,7 @@ impl FsDatastore {
                 folder,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
-                    hold: Hold::Reader {
-                        _lock: lock.map(Lock),
-                    },
+                    hold: Hold::Reader { _lock: lock },
                     unfinished: Arc::new(unfinished),
                 }),
             }),
