@@ -237,7 +237,7 @@ settings! {
     /// row, down to a quarter. Default: [`DEFAULT_INBOUND_LIFETIME`].
     inbound_lifetime / with_inbound_lifetime: Duration = DEFAULT_INBOUND_LIFETIME;
 
-    /// The same for what a peer says of itself. A peer of which no address is known is remembered for as long after the
+    /// The same for what a peer says of itself. Where others keep telling the address, too, the longer time counts. A peer of which no address is known is remembered for as long after the
     /// last word of it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it.
     /// Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;

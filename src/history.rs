@@ -104,6 +104,12 @@ impl History {
         }
     }
 
+    /// Whether anybody but the peer itself and its inbound connections tells it.
+    pub(crate) fn is_told_by_others(&self) -> bool {
+        let own = Sources::SELF_TOLD | Sources::INBOUND;
+        !self.sources.difference(own).is_empty()
+    }
+
     /// Whether nothing is lost when only its short form is kept.
     pub(crate) fn is_short(&self) -> bool {
         let told = Self {

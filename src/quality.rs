@@ -276,6 +276,17 @@ pub(crate) fn lifetime(
     full / (1 << history.failures.min(2))
 }
 
+/// How long what its sources say of an address is remembered: as long as the word of any of them is. That the peer tells
+/// the address itself, too, does not shorten the days that others who keep telling it have given it.
+pub(crate) fn told_lifetime(history: &History, epoch: Epoch, config: &Config) -> Duration {
+    let told = lifetime(history.told(), history, epoch, config);
+    if history.is_told_by_others() {
+        told.max(lifetime(Standing::Hearsay, history, epoch, config))
+    } else {
+        told
+    }
+}
+
 /// The lifetime of which a quarter is the grain of "last heard of". For hearsay it is an hour at most, however long it
 /// is remembered: by these times one tells what is true from what once was.
 pub(crate) fn refreshed_by(standing: Standing, lifetime: Duration) -> Duration {
@@ -304,6 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::address::Sources;
 
     const NOW: Timestamp = Timestamp(1_735_689_600);
     const STANDING: [Standing; 4] = [
@@ -473,6 +485,32 @@ mod tests {
             assert_eq!(lifetime(standing, &history, epoch, &config), full / 2);
             history.failures = 255;
             assert_eq!(lifetime(standing, &history, epoch, &config), full / 4);
+        }
+    }
+
+    #[test]
+    fn what_others_gave_an_address_is_not_shortened_by_the_word_of_the_peer_itself() {
+        let config = Config::default();
+        let (mut history, epoch) = heard(NOW);
+        history.last_heard = epoch.step(Timestamp(NOW.0 + 30 * 86_400));
+        history.sources = Sources::KADEMLIA;
+        assert_eq!(
+            told_lifetime(&history, epoch, &config),
+            config.max_hearsay_lifetime()
+        );
+        for failures in [0, 9] {
+            history.failures = failures;
+            history.sources = Sources::KADEMLIA | Sources::IDENTIFY;
+            assert_eq!(
+                told_lifetime(&history, epoch, &config),
+                config.max_hearsay_lifetime()
+            );
+            history.sources = Sources::IDENTIFY;
+            assert_eq!(
+                told_lifetime(&history, epoch, &config),
+                lifetime(Standing::SelfTold, &history, epoch, &config),
+                "nobody else told it"
+            );
         }
     }
 

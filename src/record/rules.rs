@@ -59,11 +59,10 @@ impl Rules<'_> {
         if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
             return None;
         }
-        let lifetime = |standing| quality::lifetime(standing, history, epoch, self.config);
         let heard = epoch.time(history.last_heard).unwrap_or_default();
-        let told = heard.after(lifetime(history.told()));
-        let proven = epoch.time(history.success);
-        let proven = proven.map(|at| at.after(lifetime(Standing::Proven)));
+        let told = heard.after(quality::told_lifetime(history, epoch, self.config));
+        let lifetime = quality::lifetime(Standing::Proven, history, epoch, self.config);
+        let proven = epoch.time(history.success).map(|at| at.after(lifetime));
         Some(proven.map_or(told, |proven| proven.max(told)))
     }
 

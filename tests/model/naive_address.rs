@@ -85,7 +85,16 @@ impl Address {
         if self.is_pinned() || self.in_use || self.held {
             return None;
         }
-        let told = self.last_heard + self.lifetime(self.told(), config).as_secs();
+        let others =
+            !(self.sources - Sources::INBOUND - Sources::IDENTIFY - Sources::CERTIFIED).is_empty();
+        let told = match (self.told(), others) {
+            (Standing::SelfTold, true) => {
+                let by_others = self.lifetime(Standing::Hearsay, config);
+                self.lifetime(Standing::SelfTold, config).max(by_others)
+            }
+            (told, _) => self.lifetime(told, config),
+        };
+        let told = self.last_heard + told.as_secs();
         let proven = self.lifetime(Standing::Proven, config).as_secs();
         let proven = self.success.map(|at| at + proven);
         Some(proven.map_or(told, |proven| proven.max(told)))

@@ -178,6 +178,33 @@ fn an_address_lives_on_for_as_long_as_it_is_heard_of_and_hearsay_longer_the_long
 }
 
 #[test]
+fn to_be_told_again_from_wherever_never_shortens_the_life_of_an_address() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let expires = || info(&store, peer(1), &at(1)).unwrap().expires.unwrap();
+    let mut learned = store.learned(Source::Identify);
+    let mut last = clock.started();
+    for day in 0..6 {
+        gossip(&store, peer(1), &ports([1]));
+        assert!(expires() >= last, "day {day}");
+        last = expires();
+        if day > 2 {
+            learned.replace(peer(1), &ports([1]));
+            assert!(expires() >= last, "day {day}");
+            last = expires();
+        }
+        clock.advance(12 * HOUR);
+    }
+    assert_eq!(
+        last,
+        clock.started() + clock.elapsed() + 2 * DAY - 12 * HOUR
+    );
+    // A dial that fails halves what the peer's own word is good for, not what others gave it.
+    swarm.dial_failed(peer(1), ports([1]));
+    assert_eq!(expires(), last);
+}
+
+#[test]
 fn a_peer_that_is_pinned_tagged_connected_or_noted_by_the_user_stays() {
     let (store, clock) = clocked();
     let mut swarm = Swarm::of(&store);
