@@ -46,8 +46,10 @@ const COLLECTED_PER_POLL: usize = 64;
 /// A [`NetworkBehaviour`] that feeds a [`PeerStore`] from its swarm, offers the store's addresses at every dial by
 /// peer id, and yields the store's events.
 ///
-/// It speaks no protocol of its own and keeps no connection alive. Its place among the other behaviours does not
-/// matter. What each swarm event does to the store is listed in the [crate documentation](crate).
+/// It speaks no protocol of its own and keeps no connection alive. Its place among the other behaviours matters in one
+/// point only: what an [`Observed`](crate::Observed) one before it tells of a peer by way of a dial is weighed for that
+/// dial, and what one behind it tells only fills up what is not offered yet. In each place they offer together no more
+/// than [`Config::max_dial_addresses`](crate::Config::max_dial_addresses). What each swarm event does to the store is listed in the [crate documentation](crate).
 pub struct PeerStoreBehaviour {
     store: PeerStore,
     /// `None` when [`Config::swarm_events`](crate::Config::swarm_events) is off.
@@ -207,9 +209,8 @@ impl PeerStoreBehaviour {
     fn heard_of(&self, peer: PeerId, cause: Cause, source: Sources, address: &Multiaddr) {
         let told = std::slice::from_ref(address);
         let (admitted, filtered) = self.store.inner().config().filtered(&peer, told);
-        self.edit(peer, cause, |record, rules, delta| {
-            delta.refused.add(Refused::Filtered, filtered);
-            record.add_addresses(&admitted, source, rules, delta);
+        self.store.inner().write(peer, |state, now| {
+            state.hear_addresses(peer, &admitted, filtered, (source, cause), now)
         });
     }
 
@@ -278,6 +279,11 @@ impl PeerStoreBehaviour {
                 let (by, cause) = (By::Swarm, Cause::Dial);
                 let told = std::slice::from_ref(&told);
                 state.edit_with_room(obtained, by, cause, now, |record, rules, delta| {
+                    let dialled_there = true;
+                    let rules = Rules {
+                        dialled_there,
+                        ..rules
+                    };
                     record.add_addresses(told, Sources::IDENTIFY, rules, delta);
                 })
             });
@@ -318,6 +324,7 @@ impl PeerStoreBehaviour {
     }
 
     fn dial_ended(&mut self, connection: ConnectionId) {
+        self.store.inner().dial_ended(connection);
         if let Some(redial) = &mut self.redial {
             redial.ended(connection);
         }
@@ -405,7 +412,8 @@ impl NetworkBehaviour for PeerStoreBehaviour {
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let offers = match maybe_peer {
             Some(peer) => {
-                let offers = self.store.inner().offers(&peer).unwrap_or_default();
+                let offers = self.store.inner().offers_for(connection, &peer);
+                let offers = offers.unwrap_or_default();
                 let max_len = self.store.inner().config().address_len_limit();
                 without_given(&peer, offers, addresses, max_len)
             }

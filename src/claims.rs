@@ -100,13 +100,15 @@ fn spot_bits(address: &[u8]) -> Option<u64> {
     }
 }
 
-/// The spots that a peer claims by the word of strangers, if it is known by hearsay only.
+/// The spots that a peer claims by the word of strangers, if it is known by hearsay only. `seen`: as for
+/// [`is_first_hand`].
 pub(crate) fn claims<'a>(
     addresses: impl Iterator<Item = Known<'a>> + Clone,
+    seen: bool,
     secret: &RandomState,
 ) -> Spots {
     let mut spots = Spots::new();
-    if !is_hearsay_only(addresses.clone()) {
+    if !is_hearsay_only(addresses.clone(), seen) {
         return spots;
     }
     let claimed = addresses.filter(|known| is_claim(known.history.sources));
@@ -124,15 +126,24 @@ pub(crate) fn claims<'a>(
     spots
 }
 
-pub(crate) fn is_hearsay_only<'a>(mut addresses: impl Iterator<Item = Known<'a>>) -> bool {
-    let first_hand = Sources::PINNED | Sources::SELF_TOLD;
-    !addresses
-        .any(|known| known.history.sources.intersects(first_hand) || known.history.is_dialled())
+pub(crate) fn is_hearsay_only<'a>(
+    mut addresses: impl Iterator<Item = Known<'a>>,
+    seen: bool,
+) -> bool {
+    !addresses.any(|known| is_first_hand(known.history.sources, seen) || known.history.is_dialled())
 }
 
-/// Whether this is the word of strangers: not the application's, nor a neighbour's.
+/// Whether these sources make of a peer more than one that others invented. A signed record alone does so only for a
+/// peer that was `seen` to come from somewhere: anybody can make keys, sign for them, and have that passed on.
+pub(crate) fn is_first_hand(sources: Sources, seen: bool) -> bool {
+    sources.intersects(Sources::PINNED | Sources::IDENTIFY)
+        || seen && sources.contains(Sources::CERTIFIED)
+}
+
+/// Whether this may be the word of strangers: not the application's, nor a neighbour's.
 pub(crate) fn is_claim(sources: Sources) -> bool {
-    let strangers = Sources::KADEMLIA | Sources::RENDEZVOUS | Sources::DISCOVERY;
+    let strangers =
+        Sources::KADEMLIA | Sources::RENDEZVOUS | Sources::DISCOVERY | Sources::CERTIFIED;
     sources.intersects(strangers) && !sources.intersects(Sources::APPLICATION | Sources::MDNS)
 }
 

@@ -18,12 +18,14 @@ use std::{
 use futures::{FutureExt, channel::oneshot};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
 use tracing::Instrument;
 
 use crate::{
     clock::{Clock, Timestamp},
     config::Config,
     datastore::Datastore,
+    dials::Dials,
     error::{FlushError, OpenError},
     group::Group,
     metrics::Meter,
@@ -55,6 +57,8 @@ pub(crate) struct Inner {
     attached: AtomicBool,
     /// What an observed behaviour has just told the swarm about, and the store has dealt with already.
     announced: Mutex<Announced>,
+    /// What was offered for the dials that are under way. Locked before the state, where both are.
+    dials: Mutex<Dials>,
     /// The end of the engine, if there is one.
     ended: Once,
 }
@@ -86,6 +90,7 @@ impl Inner {
             meter: Meter::default(),
             attached: AtomicBool::new(false),
             announced: Mutex::default(),
+            dials: Mutex::default(),
             ended: Once::new(ended),
         })
     }
@@ -183,6 +188,25 @@ impl Inner {
         }
     }
 
+    /// What the store offers for this dial, whichever behaviour asks: what it offered before, and more only as far as that
+    /// was less than it may offer. `None` when it has no opinion.
+    pub(crate) fn offers_for(&self, dial: ConnectionId, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        let mut dials = self.dials.lock();
+        let before = dials.offered(dial, peer);
+        let offers = self.read(|state, now| match state.known(peer, now) {
+            Some(view) => Some(view.offers_beside(before, state.rules(now))),
+            // It went in the middle of the dial.
+            None => (!before.is_empty()).then(Vec::new),
+        })?;
+        dials.offer(dial, *peer, &offers);
+        Some(offers)
+    }
+
+    /// A dial has ended.
+    pub(crate) fn dial_ended(&self, dial: ConnectionId) {
+        self.dials.lock().ended(dial);
+    }
+
     /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
     pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.read(|state, now| {
@@ -245,6 +269,7 @@ impl Inner {
     }
 
     pub(crate) fn detach(&self) {
+        self.dials.lock().clear();
         self.with(|state, now| state.all_connections_closed(now));
         self.attached.store(false, Ordering::Release);
     }

@@ -152,6 +152,7 @@ mod config;
 mod crowd;
 mod datastore;
 mod dial_error;
+mod dials;
 mod error;
 mod escape;
 mod event;

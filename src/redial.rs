@@ -129,8 +129,9 @@ impl Feelers {
         if in_peace(&ip) || in_peace(&neighbourhood) || self.targets.len() + 2 > MAX_TARGETS {
             return false;
         }
-        self.targets.insert(ip, now + PER_IP);
-        self.targets.insert(neighbourhood, now + PER_NEIGHBOURHOOD);
+        self.targets.insert(ip, now.saturating_add(PER_IP));
+        self.targets
+            .insert(neighbourhood, now.saturating_add(PER_NEIGHBOURHOOD));
         true
     }
 }

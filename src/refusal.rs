@@ -111,7 +111,7 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Refused; 29] = [
+    pub const ALL: &'static [Refused] = &[
         Refused::EmptyAddress,
         Refused::AddressTooLong,
         Refused::ForeignPeerId,
@@ -162,8 +162,8 @@ impl Refusals {
     /// The reasons that occurred, each with its count.
     pub fn iter(&self) -> impl Iterator<Item = (Refused, u64)> + '_ {
         Refused::ALL
-            .into_iter()
-            .map(|reason| (reason, self.get(reason)))
+            .iter()
+            .map(|reason| (*reason, self.get(*reason)))
             .filter(|(_, count)| *count > 0)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     address::Sources,
+    claims::is_first_hand,
     compact::Known,
     group::{Group, Site},
     record::{Class, Facts},
@@ -91,8 +92,8 @@ pub(crate) fn class<'a>(addresses: impl Iterator<Item = Known<'a>>, facts: &Fact
         Class::Connected
     } else if proven || facts.cared_for {
         Class::Proven
-    } else if sources.intersects(Sources::SELF_TOLD)
-        || Sources::INBOUND.contains(sources) && facts.speaks
+    } else if is_first_hand(sources, facts.source.is_some())
+        || (Sources::INBOUND | Sources::CERTIFIED).contains(sources) && facts.speaks
     {
         Class::SelfTold
     } else if sources == Sources::INBOUND {

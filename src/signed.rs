@@ -3,7 +3,7 @@
 //! A signature is checked here, before the store's lock is taken. What a record that holds does to the addresses
 //! is a rule of [`Record`](crate::record::Record).
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use libp2p_core::{
     Multiaddr, PeerRecord, SignedEnvelope,
@@ -138,6 +138,9 @@ pub enum RecordError {
     /// The store has held this record, and the peer has since told addresses that replaced all that stand in it.
     #[error("the peer has since dropped every address in this record")]
     Withdrawn,
+    /// The store is shut down, and learns nothing any more.
+    #[error("the peer store is shut down and takes no peer record from the network")]
+    Closed,
     /// The record is sound, and the store does not take the peer, or none of the addresses.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -154,6 +157,8 @@ impl RecordError {
             | RecordError::Malformed(_)
             | RecordError::Empty => Refused::InvalidRecord,
             RecordError::Outdated { .. } | RecordError::Withdrawn => Refused::OutdatedRecord,
+            // It is not counted: nothing is, of what comes after shutdown.
+            RecordError::Closed => Refused::Ignored,
             RecordError::Refused(reason) => *reason,
         }
     }
@@ -276,7 +281,7 @@ impl PeerStore {
         cause: Cause,
     ) -> Result<AcceptedRecord, RecordError> {
         let inner = self.inner();
-        let new = match verify(envelope, inner.config().max_signed_record_len().get()) {
+        let mut new = match verify(envelope, inner.config().max_signed_record_len().get()) {
             Ok(new) => new,
             Err(error) => {
                 inner.with(|state, _| state.refuse(error.reason(), 1));
@@ -284,10 +289,19 @@ impl PeerStore {
                 return Err(error);
             }
         };
+        let mut filtered = 0;
+        if by == By::Swarm {
+            let (admitted, refused) = inner.config().filtered(&new.peer, &new.addresses);
+            filtered = refused;
+            if let Cow::Owned(admitted) = admitted {
+                new.addresses = admitted;
+            }
+        }
         self.check_stored(&new.peer);
         let (mut verdict, mut refused) = (None, Reasons::default());
         inner.write(new.peer, |state, now| {
             let written = state.edit(new.peer, by, cause, now, |record, rules, delta| {
+                delta.refused.add(Refused::Filtered, filtered);
                 verdict = Some(record.take_signed(&new, rules, delta));
             });
             refused = written.refused.clone();
@@ -308,8 +322,8 @@ impl PeerStore {
                 let reason = refused.iter().next().map(|(reason, _)| reason);
                 return Err(reason.unwrap_or(Refused::TooManyAddresses).into());
             }
-            // The store is shut down, and no longer hears the swarm.
-            None => return Err(Refused::Ignored.into()),
+            // It no longer hears the swarm.
+            None => return Err(RecordError::Closed),
         };
         Ok(AcceptedRecord {
             peer: new.peer,

@@ -288,9 +288,23 @@ impl<'a> View<'a> {
     /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one
     /// that was left alone for longest: somebody wants this dial, and by dialling again comes to all of them.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
+        self.offers_beside(&[], rules)
+    }
+
+    /// As [`View::offers`], when some are offered for the same dial already: what is still fit of these, and others only
+    /// where they would be offered together.
+    pub(crate) fn offers_beside(&self, before: &[Multiaddr], rules: Rules<'_>) -> Vec<Multiaddr> {
+        let form = |of: &Ranked<'_>| {
+            let address = of.known.multiaddr()?;
+            Some(with_peer(address, self.id))
+        };
+        let is_before = |of: &Ranked<'_>| {
+            !before.is_empty() && form(of).is_some_and(|address| before.contains(&address))
+        };
         let epoch = self.epoch();
         let mut ranked = self.ranked(rules);
         ranked.retain(|of| rules.may_be_dialled(&of.known, epoch));
+        let left: RankedList<'a> = ranked.iter().filter(|of| is_before(of)).copied().collect();
         // What the user pinned is taken for what the peer itself says.
         let tier = |of: &Ranked<'_>| match of.standing {
             Standing::Hearsay if of.known.history.is_pinned() => Standing::SelfTold,
@@ -304,16 +318,22 @@ impl<'a> View<'a> {
                 let max = rules.config.max_dial_addresses().get();
                 let first = ranked.first().map(|of| of.confidence);
                 let enough = first.is_some_and(|first| first > quality::VERY_GOOD);
-                ranked.truncate(if enough { max.div_ceil(2) } else { max });
+                if ranked.iter().filter(|of| is_before(of)).count() < left.len() {
+                    ranked = left;
+                } else {
+                    ranked.sort_by_key(|of| !is_before(of));
+                    let max = if enough { max.div_ceil(2) } else { max };
+                    ranked.truncate(max.max(left.len()));
+                }
             }
+            None if !left.is_empty() => ranked = left,
             None => {
                 let left_alone = ranked.iter().copied();
                 let left_alone = left_alone.min_by_key(|of| of.known.history.failure);
                 ranked = left_alone.into_iter().collect();
             }
         }
-        let offered = ranked.iter().filter_map(|of| of.known.multiaddr());
-        offered.map(|address| with_peer(address, self.id)).collect()
+        ranked.iter().filter_map(form).collect()
     }
 
     fn info(&self, of: &Ranked<'_>, rules: Rules<'_>) -> Option<AddressInfo> {

@@ -13,7 +13,9 @@ use libp2p::{
     identity::Keypair,
     swarm::{DialError, NetworkBehaviour, SwarmEvent},
 };
-use libp2p_peerstore::{Config, MemoryDatastore, PeerStore, Sources};
+use libp2p_peerstore::{
+    Config, DEFAULT_MAX_DIAL_ADDRESSES, ManualClock, MemoryDatastore, PeerStore, Source, Sources,
+};
 use swarm::*;
 
 in_every_order!(
@@ -27,6 +29,8 @@ in_every_order!(
     what_a_push_took_back_is_dialled_when_the_gate_is_off,
     the_addresses_of_the_application_are_never_touched,
     nobody_goes_round_the_limit_of_a_dial,
+    what_several_behaviours_offer_for_a_dial_is_together_no_more_than_its_limit,
+    what_others_tell_as_they_are_asked_fills_up_a_dial,
     the_best_address_is_dialled_first,
     a_peer_that_the_store_does_not_know_is_dialled_as_others_offer,
 );
@@ -306,6 +310,50 @@ async fn nobody_goes_round_the_limit_of_a_dial<N: Observing>() {
     // The one that has been proven.
     assert_eq!(a.dial(b.id), [with_id(&one, b.id)]);
     connected(&mut a, &mut b).await;
+}
+
+/// Addresses of another host of this machine's, where nobody listens.
+fn elsewhere(n: u16) -> Multiaddr {
+    format!("/ip4/127.0.0.2/tcp/{}", n + 1).parse().unwrap()
+}
+
+/// A node that has heard of a peer at `known` ports an hour ago, and whose Kademlia has the peer at `fresh` others, of
+/// which it has not told yet.
+fn heard_of<N: Observing>(known: u16, fresh: u16) -> (Node<N>, PeerId, Vec<Multiaddr>) {
+    let clock = ManualClock::default();
+    let mut a: Node<N> =
+        Setup::with_config(Config::default().with_clock(clock.clone())).observing();
+    let peer = PeerId::random();
+    let known: Vec<Multiaddr> = (1..=known).map(refused).collect();
+    a.store.learned(Source::Kademlia).add(peer, &known);
+    clock.advance(std::time::Duration::from_secs(3_600));
+    for n in 0..fresh {
+        let kad = a.swarm.behaviour_mut().b();
+        kad.add_address(&peer, elsewhere(n));
+    }
+    (a, peer, known)
+}
+
+async fn what_several_behaviours_offer_for_a_dial_is_together_no_more_than_its_limit<
+    N: Observing,
+>() {
+    let (mut a, peer, _) = heard_of::<N>(4, 4);
+    for _ in 0..2 {
+        // What was told in one dial may be in the next.
+        assert_eq!(a.dial(peer).len(), DEFAULT_MAX_DIAL_ADDRESSES.get());
+        assert_eq!(a.addresses(peer).len(), 8);
+    }
+}
+
+async fn what_others_tell_as_they_are_asked_fills_up_a_dial<N: Observing>() {
+    let (mut a, peer, known) = heard_of::<N>(1, 2);
+    let told = [&known[0], &elsewhere(0), &elsewhere(1)];
+    assert_eq!(sorted(a.dial(peer)), forms(peer, &told));
+    // The store knew nothing that could be dialled, and has no objection.
+    let (mut a, peer, _) = heard_of::<N>(0, 2);
+    a.store.protocols().set(peer, ["/x"]);
+    let told = [&elsewhere(0), &elsewhere(1)];
+    assert_eq!(sorted(a.dial(peer)), forms(peer, &told));
 }
 
 async fn the_best_address_is_dialled_first<N: Alone>() {

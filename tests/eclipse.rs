@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "eclipse/dials.rs"]
+mod dials;
+#[path = "eclipse/records.rs"]
+mod records;
 #[path = "eclipse/restart.rs"]
 mod restart;
 

@@ -6,13 +6,15 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use futures::executor::block_on;
 use libp2p::identify;
-use libp2p_core::{Multiaddr, PeerRecord, SignedEnvelope};
+use libp2p_core::{
+    ConnectedPoint, Endpoint, Multiaddr, PeerRecord, SignedEnvelope, transport::PortUse,
+};
 use libp2p_identity::{Keypair, PeerId};
 use libp2p_peerstore::{
     AcceptedRecord, Batch, Config, Datastore, Event, ManualClock, MemoryDatastore, PeerStore,
-    RecordError, RecordFormat, Refused, Source, Standing,
+    PeerStoreBehaviour, RecordError, RecordFormat, Refused, Source, Standing,
 };
-use libp2p_swarm::ConnectionId;
+use libp2p_swarm::{ConnectionId, FromSwarm, NetworkBehaviour, behaviour::ConnectionEstablished};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -366,6 +368,114 @@ fn what_the_swarm_learns_of_a_peer_under_a_ban_is_refused_and_the_applications_w
             .peer_record(&record(2, &[1]))
             .is_ok()
     );
+}
+
+#[test]
+fn a_record_of_which_no_address_is_taken_changes_nothing() {
+    let near = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
+    let from_afar = |store: &PeerStore| {
+        let mut behaviour = PeerStoreBehaviour::new(store.clone()).unwrap();
+        let endpoint = ConnectedPoint::Dialer {
+            address: "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer(9),
+            connection_id: ConnectionId::new_unchecked(1),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        behaviour
+    };
+    let pin_all = |store: &PeerStore| {
+        store.addresses().pin(peer(1), ports(&[1, 2]));
+    };
+    // Of a network where this node is not; and for want of room among what is pinned.
+    for (reason, listed) in [
+        (Refused::OutOfScope, vec![near]),
+        (Refused::TooManyAddresses, ports(&[3])),
+    ] {
+        let clock = ManualClock::default();
+        let config = config(&clock).with_max_addresses_per_peer(NonZeroUsize::new(2).unwrap());
+        let store = PeerStore::in_memory(peer(LOCAL), config);
+        let _behaviour = from_afar(&store);
+        take(&store, &record(1, &[1, 2])).unwrap();
+        if reason == Refused::TooManyAddresses {
+            pin_all(&store);
+        }
+        let before = (store.addresses().infos(&peer(1)), handed_on(&store));
+        let mut events = store.subscribe();
+        let refused = take(&store, &signed(RecordFormat::Interop, 1, 1, 2, &listed));
+        assert!(
+            matches!(refused, Err(RecordError::Refused(why)) if why == reason),
+            "{refused:?}"
+        );
+        let after = (store.addresses().infos(&peer(1)), handed_on(&store));
+        assert_eq!(before, after, "{reason:?}");
+        assert_eq!(held(&store), (vec![1, 2], vec![]));
+        assert!(events.try_next().is_none());
+        assert_eq!(store.refusals().get(reason), 1);
+    }
+}
+
+#[test]
+fn the_addresses_of_a_new_record_take_the_places_of_those_before() {
+    let config = config(&ManualClock::default());
+    let config = config.with_max_addresses_per_peer(NonZeroUsize::new(2).unwrap());
+    let store = PeerStore::in_memory(peer(LOCAL), config);
+    take(&store, &record(1, &[1, 2])).unwrap();
+    take(&store, &record(2, &[3, 4])).unwrap();
+    assert_eq!(held(&store), (vec![3, 4], vec![]));
+}
+
+#[test]
+fn a_record_beside_a_list_that_has_none_of_its_addresses_changes_nothing() {
+    let store = store();
+    let first = record(1, &[1, 2]);
+    identified(&store, &[1, 2], Some(&first));
+    identified(&store, &[1, 2], Some(&record(2, &[8, 9])));
+    assert_eq!(held(&store), (vec![1, 2], vec![]));
+    assert_eq!(handed_on(&store), Some(bytes(&first)));
+}
+
+#[test]
+fn the_filter_is_asked_for_the_addresses_of_a_record_that_the_swarm_learns() {
+    let is_odd = |_: &PeerId, address: &Multiaddr| address.to_string().ends_with(['1', '3']);
+    let config = config(&ManualClock::default()).with_address_filter(is_odd);
+    let store = PeerStore::in_memory(peer(LOCAL), config);
+    let mut learned = store.learned(Source::Discovery);
+    let refused = learned.peer_record(&record(1, &[2, 4]));
+    assert!(
+        matches!(refused, Err(RecordError::Refused(Refused::Filtered))),
+        "{refused:?}"
+    );
+    assert!(!store.contains(&peer(1)));
+    assert!(learned.peer_record(&record(1, &[1, 2, 3])).is_ok());
+    assert_eq!(held(&store), (vec![1, 3], vec![]));
+    // A repeat of it neither; what the application takes is its own word.
+    assert!(
+        learned
+            .peer_record(&record(1, &[1, 2, 3]))
+            .unwrap()
+            .repeated
+    );
+    assert_eq!(store.refusals().get(Refused::Filtered), 4);
+    take(&store, &record(2, &[1, 2, 3])).unwrap();
+    assert_eq!(held(&store), (vec![1, 2, 3], vec![]));
+}
+
+#[test]
+fn after_shutdown_the_swarm_is_told_that_the_store_is_closed() {
+    let store = store();
+    block_on(store.shutdown()).unwrap();
+    let refused = store
+        .learned(Source::Discovery)
+        .peer_record(&record(1, &[1]));
+    assert!(matches!(refused, Err(RecordError::Closed)), "{refused:?}");
+    assert_eq!(store.refusals().total(), 0);
+    assert!(take(&store, &record(1, &[1])).is_ok());
 }
 
 // --- the sequence rule ---------------------------------------------------------------------------------------

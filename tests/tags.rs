@@ -115,9 +115,12 @@ fn only_a_difference_is_a_change_and_an_event() {
             "[keep=6] User",
             "[keep=6] User",
             "[] User",
-            "removed User"
         ]
     );
+    // As when the last protocol or value is taken away.
+    assert!(store.contains(&peer(1)));
+    clock.advance(DAY);
+    assert!(!store.contains(&peer(1)));
 }
 
 #[test]

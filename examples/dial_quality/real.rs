@@ -34,7 +34,7 @@ use libp2p::{
     multiaddr::Protocol,
     noise,
     swarm::{
-        ConnectionId, NetworkBehaviour, SwarmEvent,
+        ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
     tcp, yamux,
@@ -528,6 +528,11 @@ impl<'a> World<'a> {
         let id = ConnectionId::new_unchecked(usize::MAX);
         let offers =
             store.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
+        store.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::Aborted,
+            connection_id: id,
+        }));
         Ok(offers?)
     }
 

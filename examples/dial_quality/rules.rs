@@ -582,6 +582,7 @@ fn offers(behaviour: &mut impl NetworkBehaviour, peer: PeerId) -> Vec<Multiaddr>
     let id = ConnectionId::new_unchecked(0);
     let offers =
         behaviour.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
+    behaviour.on_swarm_event(failure(peer, &DialError::Aborted));
     let mut unique: Vec<Multiaddr> = Vec::new();
     for offer in offers.unwrap_or_default() {
         if !unique.contains(&offer) {

@@ -96,12 +96,14 @@ impl<'a> TagBook<'a> {
         Some(self.get(peer)?.get(name)?.value)
     }
 
-    /// Removes one tag. Returns whether there was one. A peer of which nothing else is known, and that is not
-    /// connected, is forgotten altogether.
+    /// Removes one tag. Returns whether there was one. The peer stays known, even with nothing left.
     pub fn remove(&self, peer: &PeerId, name: &str) -> bool {
-        super::delete(self.store, *peer, |record, delta| {
-            record.remove_tag(name, delta);
-        })
+        let written = self.store.write(*peer, |state, now| {
+            state.edit_known(*peer, By::User, Cause::User, now, |record, _, delta| {
+                record.remove_tag(name, delta);
+            })
+        });
+        written.changed
     }
 
     /// Removes all tags of a peer. Returns whether there were any. A peer of which nothing else is known, and that

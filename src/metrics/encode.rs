@@ -106,9 +106,9 @@ fn changes(out: &mut Out<'_>, numbers: &Numbers) -> Result<(), Error> {
         "Events that were lost to subscribers that did not keep up",
         numbers.missed,
     )?;
-    let refusals = Refused::ALL.map(|reason| {
-        let labels = [("reason", names::of_reason(reason))];
-        (labels, numbers.refusals.get(reason))
+    let refusals = Refused::ALL.iter().map(|reason| {
+        let labels = [("reason", names::of_reason(*reason))];
+        (labels, numbers.refusals.get(*reason))
     });
     out.counters(
         "refusals",

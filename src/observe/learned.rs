@@ -73,12 +73,21 @@ impl<'a> Learned<'a> {
 
     /// Somebody told of addresses of a peer: they are added.
     pub fn add(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> Changed {
+        let (admitted, filtered) = self.filtered(&peer, addresses);
+        self.add_admitted(peer, &admitted, filtered)
+    }
+
+    pub(super) fn add_admitted(
+        &mut self,
+        peer: PeerId,
+        admitted: &[Multiaddr],
+        filtered: usize,
+    ) -> Changed {
         let sources = Sources::from(self.source);
         let cause = self.cause();
-        let (admitted, filtered) = self.filtered(&peer, addresses);
         let inner = self.store.inner();
         inner.write(peer, |state, now| {
-            state.hear_addresses(peer, &admitted, filtered, (sources, cause), now)
+            state.hear_addresses(peer, admitted, filtered, (sources, cause), now)
         })
     }
 
@@ -123,7 +132,7 @@ impl<'a> Learned<'a> {
     }
 
     /// A signed record came from anywhere: as [`PeerStore::consume_peer_record`], but not as the application's own
-    /// word.
+    /// word. Its addresses are shown to the [filter](crate::Config::with_address_filter).
     ///
     /// # Errors
     ///

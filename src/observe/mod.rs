@@ -41,7 +41,10 @@ type TeachFn<E> = dyn FnMut(&E, &mut Learned<'_>) + Send;
 /// the addresses that the inner behaviour adds to a dial by peer id, only those are passed on that the store
 /// would offer itself. Identify and Kademlia otherwise go round every limit of the store, and identify's cache
 /// offers what a push has taken back. A peer that the store does not know is dialled as the inner behaviour
-/// likes. [`Observed::pass_dial_addresses`] or [`Config::gate_dials`](crate::Config::gate_dials) switch that
+/// likes, but for what the store refuses whoever it is told of: what the
+/// [filter](crate::Config::with_address_filter) does not admit, this node's own addresses, those of its local networks,
+/// and an IP address at which [`Config::max_claims_per_ip`](crate::Config::max_claims_per_ip) peers are said to be
+/// already. [`Observed::pass_dial_addresses`] or [`Config::gate_dials`](crate::Config::gate_dials) switch that
 /// off. Addresses that the application put into `DialOpts` are never touched.
 ///
 /// It works without a [`PeerStoreBehaviour`](crate::PeerStoreBehaviour) too, for what events say.
@@ -110,21 +113,29 @@ impl<B: NetworkBehaviour> Observed<B> {
     }
 
     /// Of what the inner behaviour adds to a dial, what the store would offer too, in the form in which it does.
-    fn gate(&self, peer: PeerId, told: Vec<Multiaddr>, given: &[Multiaddr]) -> Vec<Multiaddr> {
-        if self.pass_dial_addresses || told.is_empty() {
-            return told;
-        }
-        let max_len = self.store.inner().config().address_len_limit();
-        let told = without_given(&peer, told, given, max_len);
-        let Some(offers) = self.store.inner().offers(&peer) else {
-            // No opinion, but that nobody from afar makes this node dial into its own network.
-            let takes = |address: &Multiaddr| {
-                self.store
-                    .inner()
-                    .read(|state, _| state.takes_hearsay_at(address))
-            };
-            return told.into_iter().filter(takes).collect();
+    /// `admitted` is what the user's filter leaves of it.
+    fn gate(
+        &self,
+        (dial, peer): (ConnectionId, PeerId),
+        told: &[Multiaddr],
+        admitted: &[Multiaddr],
+        given: &[Multiaddr],
+    ) -> Vec<Multiaddr> {
+        let inner = self.store.inner();
+        let max_len = inner.config().address_len_limit();
+        let Some(offers) = inner.offers_for(dial, &peer) else {
+            // No opinion of the peer, but of places: what was refused a moment ago is not dialled all the same.
+            let mut passed = without_given(&peer, admitted.to_vec(), given, max_len);
+            inner.read(|state, now| {
+                let rules = state.rules(now);
+                passed.retain(|address| {
+                    let bare = bare(&peer, address, max_len).ok().flatten();
+                    bare.is_some_and(|bare| rules.passes_unknown(&bare))
+                });
+            });
+            return passed;
         };
+        let told = without_given(&peer, told.to_vec(), given, max_len);
         let mut passed: Vec<Multiaddr> = Vec::with_capacity(told.len().min(offers.len()));
         for address in told {
             let Ok(Some(address)) = bare(&peer, &address, max_len) else {
@@ -209,10 +220,16 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
         };
         // For a peer that Kademlia has only heard of, this is the one place where its addresses show. From a cache of
         // what the peer itself said they are hearsay all the same: it may be out of date.
-        if !told.is_empty() {
-            Learned::new(&self.store, self.source.for_dials()).add(peer, &told);
+        if told.is_empty() {
+            return Ok(told);
         }
-        Ok(self.gate(peer, told, addresses))
+        let (admitted, filtered) = self.store.inner().config().filtered(&peer, &told);
+        let mut learned = Learned::new(&self.store, self.source.for_dials());
+        learned.add_admitted(peer, &admitted, filtered);
+        if self.pass_dial_addresses {
+            return Ok(told);
+        }
+        Ok(self.gate((connection_id, peer), &told, &admitted, addresses))
     }
 
     fn handle_established_outbound_connection(
@@ -233,6 +250,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Observed<B> {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match &event {
+            FromSwarm::ConnectionEstablished(event) => {
+                self.store.inner().dial_ended(event.connection_id);
+            }
+            FromSwarm::DialFailure(event) => self.store.inner().dial_ended(event.connection_id),
+            _ => {}
+        }
         self.inner.on_swarm_event(event);
     }
 

@@ -376,10 +376,16 @@ impl Record {
         self.drop_entry(entry, until, delta);
     }
 
-    /// The address is one of this node's own: it goes, whoever told it.
-    pub(crate) fn remove_own(&mut self, address: &Multiaddr, delta: &mut Delta) {
+    /// This node itself answered at the address: it goes, whoever told it. What the user pinned stays, as an address where
+    /// another peer answered.
+    pub(crate) fn is_own(&mut self, address: &Multiaddr, rules: Rules<'_>, delta: &mut Delta) {
         let address = &Address::from(address.as_ref());
-        if let Some(at) = self.position(address) {
+        let Some(at) = self.position(address) else {
+            return;
+        };
+        if self.addresses[at].history.is_pinned() {
+            self.dial_failed(address, true, rules, delta);
+        } else {
             self.addresses.remove(at);
             delta.change(Books::ADDRESSES);
         }

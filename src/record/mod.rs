@@ -237,7 +237,7 @@ impl Record {
     }
 
     pub(crate) fn is_hearsay_only(&self) -> bool {
-        claims::is_hearsay_only(self.known())
+        claims::is_hearsay_only(self.known(), self.source.is_some())
     }
 }
 

@@ -19,7 +19,8 @@ impl Record {
         sources: Sources,
         rules: Rules<'_>,
     ) -> Option<Refused> {
-        if !is_claim(sources) || !is_name(address) {
+        // What the peer signed is its own word here, whoever passed it on.
+        if sources.contains(Sources::CERTIFIED) || !is_claim(sources) || !is_name(address) {
             return None;
         }
         // What stands behind it is for its owner to say, at each look-up anew, and may be any number of addresses.

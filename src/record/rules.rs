@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use super::Record;
 use crate::{
     address::{Address, Sources, Standing},
-    claims::{self, Claims},
+    claims::{self, Claims, Spot},
     clock::Timestamp,
     compact::Known,
     config::Config,
@@ -34,6 +34,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) secret: &'a RandomState,
     pub(crate) links: &'a Links,
     pub(crate) claims: &'a Claims,
+    /// This node itself dialled the addresses in question, so that it is there already where they mean something.
+    pub(crate) dialled_there: bool,
 }
 
 impl Rules<'_> {
@@ -113,15 +115,31 @@ impl Rules<'_> {
         if self.is_out_of_scope(&record.id, address.as_ref(), sources) {
             return Some(Refused::OutOfScope);
         }
-        if !claims::is_claim(sources) || !record.is_hearsay_only() {
+        let seen = record.source.is_some();
+        if !claims::is_claim(sources)
+            || claims::is_first_hand(sources, seen)
+            || !record.is_hearsay_only()
+        {
             return None;
         }
         let spot = claims::spot(address, self.secret)?;
         // Another port at the same place is not another claim.
         let is_there = |known: Known<'_>| claims::spot(known.address, self.secret) == Some(spot);
-        let claimed = self.claims.claimants(spot).count();
-        (claimed >= self.config.max_claims_per_ip().get() && !record.known().any(is_there))
-            .then_some(Refused::TooManyClaims)
+        (self.is_crowded(spot) && !record.known().any(is_there)).then_some(Refused::TooManyClaims)
+    }
+
+    /// Whether as many are said to be at an IP address as may be.
+    fn is_crowded(&self, spot: Spot) -> bool {
+        self.claims.claimants(spot).count() >= self.config.max_claims_per_ip().get()
+    }
+
+    /// Whether a behaviour may have a peer dialled at an address of which the store knows nothing, not even the peer: by
+    /// what it would be refused for, whatever else is known. `address` is in the form that is stored.
+    pub(crate) fn passes_unknown(&self, address: &Multiaddr) -> bool {
+        let spot = || claims::spot(address, self.secret);
+        !self.is_among_own(address.as_ref())
+            && !self.is_beyond_reach(address.as_ref())
+            && !spot().is_some_and(|spot| self.is_crowded(spot))
     }
 
     /// Nobody from afar is to make this node dial into its own machine or its local network.
@@ -131,17 +149,18 @@ impl Rules<'_> {
             | Sources::MDNS
             | Sources::DIALLED
             | Sources::INBOUND;
-        if sources.intersects(near) {
+        if self.dialled_there || sources.intersects(near) {
             return false;
         }
-        let nearest = if sources.intersects(Sources::SELF_TOLD) {
-            self.links.nearest_from(peer)
-        } else if self.config.private_hearsay() {
-            Reach::Machine
-        } else {
-            self.links.nearest_from_anybody()
-        };
-        Reach::of(address) < nearest
+        match sources.intersects(Sources::SELF_TOLD) {
+            true => Reach::of(address) < self.links.nearest_from(peer),
+            false => self.is_beyond_reach(address),
+        }
+    }
+
+    /// Whether an address is nearer than strangers can tell.
+    fn is_beyond_reach(&self, address: &[u8]) -> bool {
+        !self.config.private_hearsay() && Reach::of(address) < self.links.nearest_from_anybody()
     }
 
     /// Whether to hear of an address again is news: the time when it was last heard has become misleading.

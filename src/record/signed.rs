@@ -57,11 +57,23 @@ impl Record {
         if addresses.is_empty() {
             return Verdict::NoAddress;
         }
-        self.supersede(&addresses, delta);
-        self.add_addresses(&addresses, Sources::CERTIFIED, rules, delta);
+        // Those of the record before make room for new ones, and are as they were if none of these is taken.
+        let before = (
+            self.addresses.clone(),
+            self.rare.dropped.clone(),
+            self.epoch,
+        );
+        let mut done = Delta::default();
+        self.supersede(&addresses, &mut done);
+        self.add_addresses(&addresses, Sources::CERTIFIED, rules, &mut done);
+        delta.refused.merge(&done.refused);
         if !self.has_certified() {
+            (self.addresses, self.rare.dropped, self.epoch) = before;
             return Verdict::NoAddress;
         }
+        delta.changed |= done.changed;
+        delta.save |= done.save;
+        delta.save_later |= done.save_later;
         self.hold(&new.record);
         delta.save |= Books::ADDRESSES;
         Verdict::New
@@ -77,16 +89,17 @@ impl Record {
             _ => {}
         }
         let addresses = self.usable(&new.addresses, rules, delta);
+        if !addresses.iter().any(|address| self.find(address).is_some()) {
+            return;
+        }
         self.supersede(&addresses, delta);
         self.certify(&addresses, rules, delta);
-        if self.has_certified() {
-            if self.rare.signed.is_none() {
-                delta.save |= Books::ADDRESSES;
-            }
-            // Peers of rust-libp2p sign anew at each exchange: that alone is not worth a commit.
-            delta.save_later |= Books::ADDRESSES;
-            self.hold(&new.record);
+        if self.rare.signed.is_none() {
+            delta.save |= Books::ADDRESSES;
         }
+        // Peers of rust-libp2p sign anew at each exchange: that alone is not worth a commit.
+        delta.save_later |= Books::ADDRESSES;
+        self.hold(&new.record);
     }
 
     /// Whether this is the envelope that is held.

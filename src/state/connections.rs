@@ -7,7 +7,7 @@ use super::{By, MAX_OWN, Now, State, Written, rules};
 use crate::{
     event::Cause,
     network::{Failure, Scope},
-    record::{Delta, Outcome, Record, Rules},
+    record::{Books, Delta, Outcome, Record, Rules},
 };
 
 impl State {
@@ -43,9 +43,13 @@ impl State {
 
     /// An address turned out to be this node's own.
     pub(crate) fn is_own(&mut self, peer: PeerId, address: Multiaddr, now: Now) -> Written {
-        let written = self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, _, delta| {
-            record.remove_own(&address, delta);
+        let cause = Cause::Dial;
+        let written = self.edit_known(peer, By::Swarm, cause, now, |record, rules, delta| {
+            record.is_own(&address, rules, delta);
         });
+        if written.changed {
+            self.remove_if_empty(&peer, cause, now);
+        }
         if !self.own.contains(&address) {
             if self.own.len() >= MAX_OWN {
                 self.own.pop_front();
@@ -66,13 +70,21 @@ impl State {
     pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
         self.links.open(peer, endpoint);
         if let Some(slot) = self.table.find(&peer) {
-            let moved = self.table.note_links(slot, &self.links);
+            let moved = self.note_links(slot);
             let mut delta = Delta::default();
             if self.gathering {
                 delta.save_later = moved;
             }
             self.finish(slot, peer, delta, Cause::Inbound, now);
         }
+    }
+
+    /// Notes who is connected, and from where: a signed record of a peer that was seen is more than a claim.
+    fn note_links(&mut self, slot: u32) -> Books {
+        let claimed = self.claimed(slot);
+        let moved = self.table.note_links(slot, &self.links);
+        self.update_claims(slot, &claimed);
+        moved
     }
 
     /// A connection ended. Its address ages from now on, unless another connection uses it still.
@@ -89,7 +101,7 @@ impl State {
             return;
         };
         if let Some(slot) = slot {
-            self.table.note_links(slot, &self.links);
+            self.note_links(slot);
             if closed.last {
                 // It was there until now, however long ago it said anything.
                 if let Some(packed) = self.table.packed_mut(slot) {

@@ -320,9 +320,11 @@ impl State {
 
     /// The user deletes a peer: each book that held something says so, and nothing of it stays on disk.
     pub(crate) fn delete(&mut self, peer: PeerId, ignore_for: Option<Duration>, now: Now) -> bool {
-        if let Some(duration) = ignore_for {
+        if ignore_for == Some(Duration::ZERO) {
+            self.ignored.remove(&peer);
+        } else if let Some(duration) = ignore_for {
             self.ignored.retain(|_, until| *until > now.wall);
-            if self.ignored.len() >= MAX_IGNORED {
+            if self.ignored.len() >= MAX_IGNORED && !self.ignored.contains_key(&peer) {
                 // The one that would be heard of again first makes room.
                 let first = self.ignored.iter().min_by_key(|(_, until)| **until);
                 if let Some(first) = first.map(|(peer, _)| *peer) {

@@ -27,7 +27,6 @@ use crate::{
     clock::Timestamp,
     config::Config,
     event::{Bus, Cause},
-    group::Reach,
     links::Links,
     metrics::Counts,
     network::Network,
@@ -57,6 +56,7 @@ macro_rules! rules {
             secret: &$state.secret,
             links: &$state.links,
             claims: &$state.claims,
+            dialled_there: false,
         }
     };
 }
@@ -182,11 +182,6 @@ impl State {
     /// This node's own addresses changed: what was refused as such may be somebody else's now.
     pub(crate) fn own_addresses_changed(&mut self) {
         self.own.clear();
-    }
-
-    /// Whether this address may come from hearsay now.
-    pub(crate) fn takes_hearsay_at(&self, address: &Multiaddr) -> bool {
-        self.config.private_hearsay() || Reach::of(address) >= self.links.nearest_from_anybody()
     }
 
     /// Whoever must be woken once the lock is released.

@@ -10,6 +10,7 @@ use crate::{
     crowd::pick,
     event::Cause,
     record::Delta,
+    view::View,
 };
 
 impl State {
@@ -17,7 +18,7 @@ impl State {
     pub(super) fn claimed(&self, slot: u32) -> Spots {
         let view = self.table.view(slot);
         let counted = view.filter(|view| view.packed().has().contains(Has::CLAIMS));
-        counted.map_or_else(Spots::new, |view| claims(view.known(), &self.secret))
+        counted.map_or_else(Spots::new, |view| self.claims_of(view))
     }
 
     /// Brings up to date what a peer claims, that was counted for this before.
@@ -25,7 +26,7 @@ impl State {
         let Some(view) = self.table.view(slot) else {
             return;
         };
-        let after = claims(view.known(), &self.secret);
+        let after = self.claims_of(view);
         for spot in before.iter().filter(|spot| !after.contains(spot)) {
             self.claims.remove(*spot, slot);
         }
@@ -37,6 +38,11 @@ impl State {
         {
             packed.set(Has::CLAIMS, !after.is_empty());
         }
+    }
+
+    fn claims_of(&self, view: View<'_>) -> Spots {
+        let seen = view.packed().source().is_some();
+        claims(view.known(), seen, &self.secret)
     }
 
     pub(super) fn withdraw_claims(&mut self, slot: u32) {

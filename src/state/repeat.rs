@@ -140,12 +140,15 @@ fn compare(
 ) -> Option<(u64, usize)> {
     let (id, epoch) = (view.id(), view.epoch());
     let max_len = rules.config.address_len_limit();
-    if view.packed().count() > MAX_COMPARED || !rules.own.is_empty() {
+    if view.packed().count() > MAX_COMPARED {
         return None;
     }
     let (mut met, mut refused) = (0_u64, 0);
     for address in told {
         let address = bare_bytes(&id, address.as_ref(), max_len).ok()??;
+        if rules.is_among_own(address) {
+            return None;
+        }
         let mut known = view.known().enumerate();
         match known.find(|(_, known)| known.address == address) {
             Some((at, known)) if is_fresh(&known.history, source, epoch, rules) => met |= 1 << at,
@@ -175,4 +178,41 @@ fn is_fresh(history: &History, source: Sources, epoch: Epoch, rules: Rules<'_>) 
     history.sources.contains(source)
         && !rules.is_word_stale(history, epoch)
         && !rules.is_proof_stale(history, epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        Config, PeerStore,
+        address::{Source, Sources},
+    };
+    use libp2p_core::Multiaddr;
+    use libp2p_identity::PeerId;
+
+    fn at(port: u16) -> Multiaddr {
+        let address = format!("/ip4/198.51.100.1/tcp/{port}");
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_repeat_is_cheap_whatever_addresses_turned_out_to_be_our_own() {
+        let store = PeerStore::in_memory(PeerId::random(), Config::default());
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        let told = [at(1), at(2)];
+        store.learned(Source::Identify).replace(peer, &told);
+        store.inner().with(|state, now| {
+            state.is_own(other, at(9), now);
+            let slot = state.table.find(&peer).expect("it is known");
+            let mut repeats = |told: &[Multiaddr]| {
+                state.repeats_addresses(slot, &peer, told, Sources::IDENTIFY, now)
+            };
+            assert_eq!(repeats(&told), Some(0));
+            // That one is refused, which is for the rules.
+            assert_eq!(repeats(&[at(1), at(9)]), None);
+            // Known before it was found out: it is refused from now on all the same.
+            state.is_own(other, at(1), now);
+            let again = state.repeats_addresses(slot, &peer, &told, Sources::IDENTIFY, now);
+            assert_eq!(again, None);
+        });
+    }
 }

@@ -131,6 +131,29 @@ fn delete_for_ignores_what_is_learnt_until_its_time_is_over() {
 }
 
 #[test]
+fn a_ban_that_is_renewed_and_one_of_no_time_end_no_other() {
+    let (store, _) = clocked();
+    let mut bans: Vec<PeerId> = (0..1_024).map(|_| PeerId::random()).collect();
+    for (n, peer) in (1..).zip(&bans) {
+        store.delete_for(peer, Duration::from_secs(n * 60));
+    }
+    let is_ignored = |peer: &PeerId| did(gossip(&store, *peer, &ports([1]))) == (false, 1);
+    store.delete_for(&bans[1_000], Duration::from_secs(3_600));
+    let newcomer = PeerId::random();
+    store.delete_for(&newcomer, Duration::ZERO);
+    assert!(bans.iter().all(is_ignored));
+    assert!(!is_ignored(&newcomer));
+    // One of no time ends a ban, and one more ends the one that would end first.
+    store.delete_for(&bans[500], Duration::ZERO);
+    assert!(!is_ignored(&bans.remove(500)));
+    store.delete_for(&PeerId::random(), Duration::from_secs(3_600));
+    assert!(bans.iter().all(is_ignored));
+    store.delete_for(&PeerId::random(), Duration::from_secs(3_600));
+    assert!(!is_ignored(&bans[0]));
+    assert!(bans[1..].iter().all(is_ignored));
+}
+
+#[test]
 fn delete_for_of_an_unknown_peer_ignores_it_too() {
     let (store, clock) = clocked();
     assert!(!store.delete_for(&peer(1), Duration::MAX));

@@ -204,7 +204,12 @@ fn every_reason_is_counted_on_its_own() {
 fn refusals_begin_at_zero_for_each_store() {
     store().addresses().add(peer(LOCAL), ports([1]));
     assert_eq!(store().refusals(), Refusals::default());
-    assert!(Refused::ALL.map(|reason| store().refusals().get(reason)) == [0; Refused::ALL.len()]);
+    let store = store();
+    assert!(
+        Refused::ALL
+            .iter()
+            .all(|reason| store.refusals().get(*reason) == 0)
+    );
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn every_reason_has_a_series_of_its_own_which_is_the_counter_of_the_store() {
     let refusals: Vec<_> = refusals.filter(|of| of.name == "refusals_total").collect();
     assert_eq!(refusals.len(), Refused::ALL.len());
     // Named as in JSON, by whichever way they come there.
-    for reason in Refused::ALL {
+    for &reason in Refused::ALL {
         let mut name = String::new();
         for c in format!("{reason:?}").chars() {
             if c.is_uppercase() && !name.is_empty() {

@@ -25,7 +25,7 @@ impl World {
     pub fn compare(&mut self) {
         self.adopt_old_times();
         let (store, naive) = (&self.store, &self.naive);
-        for reason in Refused::ALL {
+        for &reason in Refused::ALL {
             let expected = naive.refusals.get(&reason).copied().unwrap_or_default();
             assert_eq!(store.refusals().get(reason), expected, "{reason:?}");
         }

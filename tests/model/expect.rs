@@ -97,7 +97,10 @@ impl World {
             Op::DeleteValue(peer, key) => naive.delete_value(peer, &key).into(),
             Op::SetTag(peer, name, value, ttl) => naive.set_tag(peer, &name, value, ttl).single(),
             Op::RemoveTag(peer, name) => naive
-                .empty(peer, |known| known.tags.remove(&name).is_some())
+                .edit_known(peer, By::User, |_, known, did| {
+                    did.changed = known.tags.remove(&name).is_some();
+                })
+                .changed
                 .into(),
             Op::DeleteBook(peer, book) => naive
                 .empty(peer, |known| match book {

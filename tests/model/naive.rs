@@ -59,6 +59,8 @@ pub struct Known {
     /// Value, and when it expires.
     pub tags: BTreeMap<String, (u8, Option<u64>)>,
     pub latency: Option<Latency>,
+    /// A connection showed where it is, outside of private networks, since something is known of it.
+    pub seen: bool,
     /// When anything was last said of it.
     pub heard: u64,
     /// What hearsay does not bring back, and until when; the one that was dropped first stands first.
@@ -191,7 +193,11 @@ impl Naive {
 
     /// Whether only others spoke of a peer.
     pub fn is_hearsay_only(&self, known: &Known) -> bool {
-        let first_hand = Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED;
+        // Whose record others may have passed on is no more than heard of, unless it was seen.
+        let first_hand = match known.seen {
+            true => Sources::PINNED | Sources::IDENTIFY | Sources::CERTIFIED,
+            false => Sources::PINNED | Sources::IDENTIFY,
+        };
         let mut addresses = known.addresses.iter();
         !addresses.any(|known| known.sources.intersects(first_hand) || self.is_proven(known))
     }
@@ -232,6 +238,7 @@ impl Naive {
         let is_new = known.is_none();
         let mut known = known.unwrap_or_default();
         known.heard = now;
+        known.seen |= self.is_seen(&peer);
         let mut did = Did::default();
         rule(self, &mut known, &mut did);
         if is_new && known.is_empty() {
@@ -346,7 +353,7 @@ impl Naive {
     pub fn written(&self) -> Written {
         let mut written = self.peers.clone();
         for known in written.values_mut() {
-            (known.heard, known.dropped) = (0, Vec::new());
+            (known.heard, known.dropped, known.seen) = (0, Vec::new(), false);
             for known in &mut known.addresses {
                 (known.in_use, known.held, known.unsupported) = (false, false, false);
                 known.unwritten = 0;
@@ -405,6 +412,11 @@ impl Naive {
             }
             known.dropped.clear();
             known.heard = self.now;
+            // It is kept beside what the peer told of itself.
+            let self_told = Sources::IDENTIFY | Sources::CERTIFIED;
+            let mut told = known.addresses.iter();
+            known.seen &= told.any(|known| known.sources.intersects(self_told))
+                || !known.protocols.is_empty();
         }
         self.peers.retain(|_, known| !known.is_empty());
         self.loaded = self.now;

@@ -68,10 +68,13 @@ impl Address {
         }
     }
 
-    /// The IP address at which only strangers say that it is.
+    /// The IP address at which only strangers say that it is, or a record that strangers may have passed on.
     pub fn claim(&self) -> Option<&'static str> {
+        let trusted = Sources::APPLICATION | Sources::MDNS;
+        let passed_on =
+            self.sources.contains(Sources::CERTIFIED) && !self.sources.intersects(trusted);
         let spot = about(&self.address).spot;
-        spot.filter(|_| is_word_of_strangers(self.sources))
+        spot.filter(|_| passed_on || is_word_of_strangers(self.sources))
     }
 
     /// Whether only strangers tell it.

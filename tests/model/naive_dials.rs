@@ -2,7 +2,7 @@
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use libp2p_peerstore::{Sources, Standing};
+use libp2p_peerstore::{Refused, Sources, Standing};
 
 use super::{
     naive::{By, Did, Known, Naive},
@@ -81,21 +81,48 @@ impl Naive {
             if let Some(bare) = bare {
                 let by = By::Swarm { first_hand: true };
                 self.edit_with_room(obtained, by, |naive, known, did| {
-                    naive.add(&obtained, known, &[bare], Sources::IDENTIFY, did);
+                    naive.answered(&obtained, known, bare, did);
                 });
             }
         } else if let Some(bare) = bare {
-            let by = By::Swarm { first_hand: true };
-            self.edit_known(expected, by, |_, known, did| {
-                let before = known.addresses.len();
-                known.addresses.retain(|known| known.address != bare);
-                if known.addresses.len() < before {
-                    did.change_addresses();
+            let known = self.peers.get_mut(&expected);
+            let is_pinned = known
+                .and_then(|known| known.find(&bare))
+                .is_some_and(|known| known.is_pinned());
+            if is_pinned {
+                // It is the user's to take away.
+                self.dial_failed(expected, address, true);
+            } else {
+                let by = By::Swarm { first_hand: true };
+                let did = self.edit_known(expected, by, |_, known, did| {
+                    let before = known.addresses.len();
+                    known.addresses.retain(|known| known.address != bare);
+                    if known.addresses.len() < before {
+                        did.change_addresses();
+                    }
+                });
+                if did.changed {
+                    self.remove_if_empty(&expected);
                 }
-            });
+            }
             self.own.insert(bare);
         } else {
             self.dial_failed(expected, address, true);
+        }
+    }
+
+    /// The peer answered where this node dialled another: that is its own word, wherever it is.
+    fn answered(&self, peer: &PeerId, known: &mut Known, address: Multiaddr, did: &mut Did) {
+        // In the form in which this peer has it, which the id of the other was taken from.
+        let Some(address) = self.bare(peer, &address, did) else {
+            return;
+        };
+        if self.own.contains(&address) {
+            did.refuse(Refused::OwnAddress);
+        } else if !self.hear(known, &address, Sources::IDENTIFY) {
+            known.dropped.retain(|(dropped, _)| *dropped != address);
+            let newcomer = Address::new(address, Sources::IDENTIFY, self.step());
+            self.place(peer, known, newcomer, did);
         }
     }
 
@@ -126,6 +153,7 @@ impl Naive {
             reach: (!relayed).then_some(place.reach),
             scope: place.scope,
         });
+        self.note_links();
         for failed in failed {
             if about(failed).scope == place.scope {
                 self.dial_failed(peer, failed, false);

@@ -32,9 +32,22 @@ pub struct Proofs {
 }
 
 impl Naive {
+    /// Whether the latest connection of a peer shows where it is, outside of private networks; through a relay, the relay.
+    pub fn is_seen(&self, peer: &PeerId) -> bool {
+        let latest = self.links.get(peer).and_then(|links| links.last());
+        latest.is_some_and(|link| link.reach.is_none_or(|reach| reach == Reach::Public))
+    }
+
     /// Notes for all addresses whether a connection is open there.
     pub fn note_links(&mut self) {
         let step = self.step();
+        let seen: Vec<PeerId> = self.links.keys().copied().collect();
+        for id in seen {
+            let is_seen = self.is_seen(&id);
+            if let Some(known) = self.peers.get_mut(&id) {
+                known.seen |= is_seen;
+            }
+        }
         for (id, known) in &mut self.peers {
             let links = self.links.get(id).map_or(&[][..], Vec::as_slice);
             for known in &mut known.addresses {

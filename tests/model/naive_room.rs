@@ -37,9 +37,11 @@ impl Naive {
             || known.has_user_metadata()
         {
             Class::Proven
-        } else if sources.intersects(Sources::IDENTIFY | Sources::CERTIFIED) {
+        } else if sources.contains(Sources::IDENTIFY)
+            || sources.contains(Sources::CERTIFIED) && known.seen
+        {
             Class::SelfTold
-        } else if (sources.is_empty() || sources == Sources::INBOUND)
+        } else if (sources - Sources::INBOUND - Sources::CERTIFIED).is_empty()
             && (!known.protocols.is_empty() || known.key.is_some())
         {
             // Nobody gossips protocols and keys.

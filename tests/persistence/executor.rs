@@ -212,6 +212,7 @@ fn times_may_be_as_long_as_a_duration_can_be() {
         .with_self_told_lifetime(never)
         .with_proven_lifetime(never);
     let datastore = Recording::on(MemoryDatastore::default());
+    let few = config.clone().with_max_peers(3.try_into().unwrap());
     let store = block_on(PeerStore::open(PeerId::random(), datastore.clone(), config)).unwrap();
     touch(&store);
     block_on(store.flush()).unwrap();
@@ -223,4 +224,12 @@ fn times_may_be_as_long_as_a_duration_can_be() {
     // The second commit of the threshold is not due before the end of time; the drop saves all the same.
     drop(store);
     assert_eq!((datastore.started(), datastore.memory.len()), (2, 11));
+
+    // A store that is full makes room all the same, though its shares bind for ever from then on.
+    let store = PeerStore::in_memory(PeerId::random(), few);
+    for _ in 0..10 {
+        let peer = touch(&store);
+        assert!(store.contains(&peer));
+    }
+    assert_eq!(store.len(), 3);
 }

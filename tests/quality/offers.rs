@@ -145,8 +145,10 @@ fn what_the_dial_has_already_is_not_offered_twice() {
     let store = store();
     let mut swarm = Swarm::of(&store);
     self_told(&store, peer(1), &ports([1, 2]));
+    let mut dials = 0;
     let mut beside = |given: &[Multiaddr]| {
-        let (id, peer) = (ConnectionId::new_unchecked(1), Some(peer(1)));
+        dials += 1;
+        let (id, peer) = (ConnectionId::new_unchecked(dials), Some(peer(1)));
         let behaviour = &mut swarm.behaviour;
         behaviour.handle_pending_outbound_connection(id, peer, given, Endpoint::Dialer)
     };

@@ -218,3 +218,54 @@ fn where_this_node_itself_answered_nobody_else_is_until_its_own_addresses_change
         }
     }
 }
+
+#[test]
+fn what_the_user_pinned_stays_though_this_node_itself_answers_there() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    store.addresses().pin(peer(1), ports([1]));
+    store.addresses().pin(peer(1), ports([2]));
+    swarm.wrong_peer(peer(1), peer(LOCAL), at(1));
+    let infos = sorted(store.addresses().get(&peer(1)).unwrap());
+    assert_eq!(infos, ports([1, 2]));
+    let pinned = info(&store, peer(1), &at(1)).unwrap();
+    assert_eq!((pinned.failures, pinned.sources), (1, Sources::PINNED));
+    // It is left alone for a while like any that failed.
+    assert_eq!(swarm.offers(peer(1)), [with_id(at(2), peer(1))]);
+    clock.advance(DAY);
+    assert_eq!(swarm.offers(peer(1)).len(), 2);
+}
+
+#[test]
+fn a_peer_that_only_claimed_to_be_where_this_node_is_goes_with_that() {
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    gossip(&store, peer(1), &ports([1]));
+    gossip(&store, peer(2), &ports([1, 2]));
+    swarm.accepted(peer(3), at(3));
+    let mut told = store.subscribe();
+    for n in 1..=3 {
+        swarm.wrong_peer(peer(n), peer(LOCAL), at(if n == 3 { 3 } else { 1 }));
+    }
+    // The others are known by another address, and by a connection.
+    assert_eq!(store.len(), 2);
+    assert!(!store.contains(&peer(1)));
+    assert!(heard(&mut told).contains(&Told::Removed(peer(1), Cause::Dial)));
+}
+
+#[test]
+fn the_peer_that_answered_in_the_local_network_learns_so_whatever_connections_there_are() {
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    let near: Multiaddr = "/ip4/10.0.0.5/tcp/1".parse().unwrap();
+    swarm.accepted(peer(9), at(9));
+    store.addresses().add(peer(1), [near.clone()]);
+    swarm.wrong_peer(peer(1), peer(2), near.clone());
+    assert_eq!(
+        info(&store, peer(2), &near).unwrap().sources,
+        Sources::IDENTIFY
+    );
+    // By its word alone it does not.
+    assert_eq!(did(identify(&store, peer(3), &[near])), (false, 1));
+    assert_eq!(store.refusals().get(Refused::OutOfScope), 1);
+}
