@@ -44,9 +44,18 @@ impl Rules<'_> {
                 .is_some_and(|at| self.now.since(at) < self.config.proven_lifetime());
         if proven {
             Standing::Proven
+        } else if history.told() == Standing::SelfTold && self.is_own_word_over(history, epoch) {
+            Standing::Hearsay
         } else {
             history.told()
         }
+    }
+
+    /// Whether the peer's own word of it is over, and the address only there still for that of others.
+    fn is_own_word_over(&self, history: &History, epoch: Epoch) -> bool {
+        let heard = epoch.time(history.last_heard).unwrap_or_default();
+        let lifetime = quality::lifetime(Standing::SelfTold, history, epoch, self.config);
+        history.is_told_by_others() && self.now.since(heard) >= lifetime
     }
 
     /// The estimated chance that a dial made now succeeds, for an address of this standing.

@@ -68,6 +68,11 @@ impl Address {
         }
     }
 
+    pub fn is_told_by_others(&self) -> bool {
+        let own = Sources::INBOUND | Sources::IDENTIFY | Sources::CERTIFIED;
+        self.sources - own != Sources::empty()
+    }
+
     /// The IP address at which only strangers say that it is.
     pub fn claim(&self) -> Option<&'static str> {
         let spot = about(&self.address).spot;
@@ -85,9 +90,7 @@ impl Address {
         if self.is_pinned() || self.in_use || self.held {
             return None;
         }
-        let others =
-            !(self.sources - Sources::INBOUND - Sources::IDENTIFY - Sources::CERTIFIED).is_empty();
-        let told = match (self.told(), others) {
+        let told = match (self.told(), self.is_told_by_others()) {
             (Standing::SelfTold, true) => {
                 let by_others = self.lifetime(Standing::Hearsay, config);
                 self.lifetime(Standing::SelfTold, config).max(by_others)

@@ -81,8 +81,14 @@ impl Naive {
     pub fn standing(&self, address: &Address) -> Standing {
         let lifetime = self.config.proven_lifetime();
         let proven = address.success.is_some_and(|at| self.since(at) < lifetime);
+        let own_word = address.lifetime(Standing::SelfTold, &self.config);
         if address.in_use || proven {
             Standing::Proven
+        } else if address.told() == Standing::SelfTold
+            && address.is_told_by_others()
+            && self.since(address.last_heard) >= own_word
+        {
+            Standing::Hearsay
         } else {
             address.told()
         }
