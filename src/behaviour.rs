@@ -131,20 +131,20 @@ impl PeerStoreBehaviour {
 
     fn connection_established(&self, event: ConnectionEstablished<'_>) {
         let peer = event.peer_id;
-        let remote = event.endpoint.get_remote_address();
+        let scope = Scope::of_connection(event.endpoint);
         let inner = self.store.inner();
         inner.with(|state, now| {
             // First who is connected, so that a peer that becomes known by this is known as connected.
             state.connection_opened(peer, event.endpoint, now);
             for address in event.failed_addresses {
                 // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
-                if Scope::of(address) == Scope::of(remote) {
+                if Scope::of(address) == scope {
                     state.dialled(peer, address, Outcome::Failure, now);
                 } else {
-                    state.dial_failed(peer, address);
+                    state.dial_failed(peer, address, now);
                 }
             }
-            state.network_works(remote, now);
+            state.scope_works(scope, now);
         });
         match event.endpoint {
             ConnectedPoint::Dialer {
@@ -249,13 +249,13 @@ impl PeerStoreBehaviour {
         self.store
             .inner()
             .with(|state, now| match dial_error::whose(error) {
-                Whose::Ours => {}
+                Whose::Ours => state.dial_said_nothing(&peer, address, now),
                 // Somebody at that address said so: it says all about the address, and of the network that it works.
                 Whose::Theirs => {
                     state.dialled(peer, address, Outcome::Failure, now);
                     state.network_works(address, now);
                 }
-                Whose::Unknown => state.dial_failed(peer, address),
+                Whose::Unknown => state.dial_failed(peer, address, now),
             });
     }
 

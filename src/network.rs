@@ -16,10 +16,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::{ConnectedPoint, Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use crate::group::Reach;
+use crate::{group::Reach, silent::Silent};
 
 /// A silence between two proofs that is always believed to be one in which the network worked, and the longest that
 /// ever is.
@@ -52,6 +52,14 @@ impl Scope {
     const COUNT: usize = 4;
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Ip4, Self::Ip6, Self::Private, Self::Relay];
 
+    /// The scope of a connection. Of a peer that came through a relay only its id is to be seen.
+    pub(crate) fn of_connection(endpoint: &ConnectedPoint) -> Self {
+        match endpoint.is_relayed() {
+            true => Scope::Relay,
+            false => Scope::of(endpoint.get_remote_address()),
+        }
+    }
+
     pub(crate) fn of(address: &Multiaddr) -> Self {
         if address.iter().any(|p| p == Protocol::P2pCircuit) {
             return Scope::Relay;
@@ -79,6 +87,8 @@ pub(crate) struct Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     scopes: [Works; Scope::COUNT],
+    /// What said nothing when it was dialled, whether that may count later or not.
+    pub(crate) silent: Silent,
 }
 
 #[derive(Debug)]
@@ -134,7 +144,11 @@ impl Network {
         let worked = before
             .is_some_and(|before| works.heard_after(now.saturating_sub(before).as_secs_f64()));
         let failures = std::mem::take(&mut works.provisional);
-        if worked { failures } else { VecDeque::new() }
+        if worked {
+            return failures;
+        }
+        self.silent.clear_scope(scope);
+        VecDeque::new()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     links::Links,
     quality::{self, Model},
     refusal::Refused,
+    silent::Silent,
 };
 
 /// The time, the limits and what this node has learnt: all that a rule depends on.
@@ -34,6 +35,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) secret: &'a RandomState,
     pub(crate) links: &'a Links,
     pub(crate) claims: &'a Claims,
+    /// What was dialled lately and said nothing.
+    pub(crate) silent: &'a Silent,
 }
 
 impl Rules<'_> {

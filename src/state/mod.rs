@@ -57,6 +57,7 @@ macro_rules! rules {
             secret: &$state.secret,
             links: &$state.links,
             claims: &$state.claims,
+            silent: &$state.network.silent,
         }
     };
 }

@@ -142,7 +142,7 @@ impl Naive {
                             self.works(universe::about(&address).scope);
                         }
                         Failure::TimedOut => self.provisional_failure(peer, &address),
-                        Failure::Unreachable => {}
+                        Failure::Unreachable => self.said_nothing(peer, &address),
                         Failure::Unsupported => self.unsupported(peer, &address),
                     }
                 }

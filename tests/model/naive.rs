@@ -41,6 +41,8 @@ pub struct Naive {
     /// When each part of the network proved to work, and the failures since then.
     pub proofs: BTreeMap<Scope, Proofs>,
     pub provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
+    /// When addresses were last dialled and said nothing, and how often in a row.
+    pub silent: BTreeMap<(PeerId, Multiaddr), (u64, u32)>,
     /// What is learnt from dials in general; `None` when a part of it may not have been written before a restart.
     pub experience: Option<Experience>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
@@ -158,6 +160,7 @@ impl Naive {
             own: BTreeSet::new(),
             proofs: BTreeMap::new(),
             provisional: BTreeMap::new(),
+            silent: BTreeMap::new(),
             experience: Some(Experience::default()),
             evicted: VecDeque::new(),
             displaced: VecDeque::new(),
@@ -414,6 +417,7 @@ impl Naive {
         self.own.clear();
         self.proofs.clear();
         self.provisional.clear();
+        self.silent.clear();
     }
 
     /// How many keys the datastore holds after that.

@@ -45,6 +45,7 @@ impl Naive {
 
     /// A failed dial counts.
     pub fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr, wrong_peer: bool) {
+        self.said_something(peer, address);
         let by = By::Swarm { first_hand: true };
         self.edit_known(peer, by, |naive, known, did| {
             let Some(address) = naive.bare(&peer, address, did) else {
@@ -117,6 +118,7 @@ impl Naive {
         dialled: bool,
         failed: &[Multiaddr],
     ) {
+        self.said_something(peer, address);
         let place = about(address);
         let relayed = dialled && place.scope == universe::Scope::Relay;
         self.links.entry(peer).or_default().push(Link {

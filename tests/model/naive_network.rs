@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{
-    naive::{Naive, STEP},
+    naive::{Did, Naive, STEP},
     universe::{Reach, Scope, about},
 };
 
@@ -61,8 +61,40 @@ impl Naive {
 
     /// A dial failed, and the network may be why.
     pub fn provisional_failure(&mut self, peer: PeerId, address: &Multiaddr) {
+        self.said_nothing(peer, address);
         let failures = self.provisional.entry(about(address).scope).or_default();
         failures.push((peer, address.clone()));
+    }
+
+    /// A dial came to nothing that counts.
+    pub fn said_nothing(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(address) = self.bare(&peer, address, &mut Did::default()) else {
+            return;
+        };
+        let (last, times) = self.silent.entry((peer, address)).or_default();
+        *times = if self.now - *last > 3_600 {
+            1
+        } else {
+            *times + 1
+        };
+        *last = self.now;
+    }
+
+    /// Something was heard of an address, or it failed for all to see.
+    pub fn said_something(&mut self, peer: PeerId, address: &Multiaddr) {
+        if let Some(address) = self.bare(&peer, address, &mut Did::default()) {
+            self.silent.remove(&(peer, address));
+        }
+    }
+
+    /// Whether others are dialled beside an address since it said nothing: for 2 minutes, twice as long each time, and
+    /// an hour at most.
+    pub fn is_silent(&self, peer: PeerId, address: &Multiaddr) -> bool {
+        let tried = self.silent.get(&(peer, address.clone()));
+        tried.is_some_and(|(last, times)| {
+            let minutes = (1..*times).fold(2, |minutes, _| 60.min(2 * minutes));
+            self.now < last + minutes * 60
+        })
     }
 
     /// Part of the network proved to work: failures since the last proof count, if that was not unusually long ago.
@@ -70,6 +102,8 @@ impl Naive {
         let worked = self.proofs.entry(scope).or_default().add(self.now);
         let failures = self.provisional.remove(&scope).unwrap_or_default();
         if !worked {
+            self.silent
+                .retain(|(_, address), _| about(address).scope != scope);
             return;
         }
         for (peer, address) in failures {

@@ -63,6 +63,13 @@ fn an_hour_offline_with_ten_thousand_failing_dials_leaves_every_proven_address_a
         });
         clock.advance(HOUR / 10_000);
     }
+    // While it lasts others are offered, too, but after the proven address.
+    for (friend, address) in &friends {
+        let infos = dialling.store.addresses().infos(friend).unwrap();
+        assert_eq!(infos, idle.store.addresses().infos(friend).unwrap());
+        let offers = dialling.swarm.offers(*friend);
+        assert_eq!(offers[0], with_id(address.clone(), *friend));
+    }
     let compare = |dialling: &mut Twin, idle: &mut Twin| {
         for (friend, address) in &friends {
             let infos = dialling.store.addresses().infos(friend).unwrap();
@@ -74,7 +81,6 @@ fn an_hour_offline_with_ten_thousand_failing_dials_leaves_every_proven_address_a
             assert_eq!(offers, idle.swarm.offers(*friend));
         }
     };
-    compare(&mut dialling, &mut idle);
     // And it comes back: what failed meanwhile counts no more.
     both(&mut dialling, &mut idle, &|twin| {
         twin.swarm.proved(peer(8), at(8));
@@ -321,4 +327,36 @@ fn of_a_race_between_scopes_a_failure_in_the_other_scope_is_provisional() {
     identify(&store, peer(1), &[at(1), six.clone()]);
     swarm.dialled_after(peer(1), at(1), &[with_id(six.clone(), peer(1))]);
     assert_eq!(info(&store, peer(1), &six).unwrap().failures, 0);
+}
+
+#[test]
+fn who_comes_through_a_relay_shows_nothing_of_the_public_network() {
+    use libp2p_core::{ConnectedPoint, multiaddr::Protocol};
+    use libp2p_peerstore::Source;
+
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let relay = format!("/ip4/192.0.2.9/tcp/1/p2p/{}/p2p-circuit", peer(9));
+    let relay: Multiaddr = relay.parse().unwrap();
+    store.addresses().pin(peer(1), [at(1), relay.clone()]);
+    // As a swarm tells it: where the relay is stands in the local address.
+    let endpoint = ConnectedPoint::Listener {
+        local_addr: relay.clone(),
+        send_back_addr: Protocol::P2p(peer(2)).into(),
+    };
+    swarm.dialled(peer(3), at(3));
+    for _ in 0..2 {
+        swarm.connected(peer(2), endpoint.clone());
+        swarm.timed_out(peer(1), [at(1), relay.clone()]);
+        clock.advance(SECOND);
+    }
+    let failures = |address: &Multiaddr| info(&store, peer(1), address).unwrap().failures;
+    assert_eq!(failures(&at(1)), 0, "nothing was shown of it");
+    assert_eq!(failures(&relay), 1);
+    // What comes over it says no more.
+    store.learned(Source::Kademlia).alive(peer(2));
+    assert_eq!(failures(&at(1)), 0);
+    assert_eq!(failures(&relay), 2);
+    swarm.proved(peer(3), at(3));
+    assert_eq!(failures(&at(1)), 2);
 }
