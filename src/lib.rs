@@ -185,6 +185,7 @@ mod seat;
 mod serial;
 mod signed;
 mod silent;
+mod stacks;
 mod state;
 mod store;
 mod sync;

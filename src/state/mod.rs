@@ -35,6 +35,7 @@ use crate::{
     quality::Model,
     record::Rules,
     refusal::{Reasons, Refusals, Refused},
+    stacks::Stacks,
     table::Table,
     view::View,
 };
@@ -133,6 +134,7 @@ pub(crate) struct State {
     ignored: HashMap<PeerId, Timestamp>,
     pub(crate) model: Model,
     network: Network,
+    pub(crate) stacks: Stacks,
     /// Addresses that turned out to be this node's own; forgotten when those change.
     own: VecDeque<Multiaddr>,
     secret: RandomState,
@@ -156,6 +158,7 @@ impl State {
             ignored: HashMap::new(),
             model: Model::default(),
             network: Network::default(),
+            stacks: Stacks::default(),
             own: VecDeque::new(),
             secret: RandomState::new(),
         }

@@ -6,6 +6,7 @@ use super::{
     World,
     act::{Said, stream_protocols},
     naive::{By, Naive},
+    naive_dials::stack,
     ops::{Book, Failure, Op},
     universe,
 };
@@ -136,6 +137,9 @@ impl Naive {
             Op::Closed(peer) => self.closed(peer),
             Op::DialFailed(peer, tried, failure) => {
                 for address in tried {
+                    if !matches!(failure, Failure::Unsupported) {
+                        self.stacks.insert(stack(&address));
+                    }
                     match failure {
                         Failure::Refused => {
                             self.dial_failed(peer, &address, false);

@@ -43,6 +43,8 @@ pub struct Naive {
     pub provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
     /// When addresses were last dialled and said nothing, and how often in a row.
     pub silent: BTreeMap<(PeerId, Multiaddr), (u64, u32)>,
+    /// The protocols of addresses that a transport has dialled, in order.
+    pub stacks: BTreeSet<Vec<String>>,
     /// What is learnt from dials in general; `None` when a part of it may not have been written before a restart.
     pub experience: Option<Experience>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
@@ -161,6 +163,7 @@ impl Naive {
             proofs: BTreeMap::new(),
             provisional: BTreeMap::new(),
             silent: BTreeMap::new(),
+            stacks: BTreeSet::new(),
             experience: Some(Experience::default()),
             evicted: VecDeque::new(),
             displaced: VecDeque::new(),
@@ -418,6 +421,7 @@ impl Naive {
         self.proofs.clear();
         self.provisional.clear();
         self.silent.clear();
+        self.stacks.clear();
     }
 
     /// How many keys the datastore holds after that.

@@ -320,6 +320,38 @@ fn of_a_race_those_that_failed_count_and_those_that_merely_lost_do_not() {
 }
 
 #[test]
+fn of_a_race_those_count_whose_protocols_this_node_has_dialled_before() {
+    let ways: [fn(&mut Swarm, Multiaddr); 4] = [
+        |swarm, quic| swarm.proved(peer(2), quic),
+        |swarm, quic| swarm.timed_out(peer(2), [quic]),
+        |swarm, quic| swarm.dial_failed(peer(2), [quic]),
+        |swarm, quic| swarm.wrong_peer(peer(2), peer(3), quic),
+    ];
+    let quic = |host: u8| -> Multiaddr {
+        let address = format!("/ip4/192.0.2.{host}/udp/4001/quic-v1");
+        address.parse().unwrap()
+    };
+    let webtransport: Multiaddr = "/ip4/192.0.2.1/udp/4001/quic-v1/webtransport"
+        .parse()
+        .unwrap();
+    for prove in ways {
+        let store = store();
+        let mut swarm = Swarm::of(&store);
+        let told = [at(1), quic(1), webtransport.clone()];
+        identify(&store, peer(1), &told);
+        let failed = [&told[1], &told[2]].map(|failed| with_id(failed.clone(), peer(1)));
+        let race = |swarm: &mut Swarm| {
+            swarm.dialled_after(peer(1), at(1), &failed);
+            let failures = |told| info(&store, peer(1), told).unwrap().failures;
+            told.each_ref().map(failures)
+        };
+        assert_eq!(race(&mut swarm), [0; 3], "there may be no transport");
+        prove(&mut swarm, quic(2));
+        assert_eq!(race(&mut swarm), [0, 1, 0]);
+    }
+}
+
+#[test]
 fn of_a_race_between_scopes_a_failure_in_the_other_scope_is_provisional() {
     let store = store();
     let mut swarm = Swarm::of(&store);
