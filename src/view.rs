@@ -242,6 +242,12 @@ impl<'a> View<'a> {
             .filter(move |known| !rules.has_expired(&known.history, epoch))
     }
 
+    /// Whether mDNS announces any of its addresses.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.known()
+            .any(|known| known.history.flags.contains(Flags::ANNOUNCED))
+    }
+
     /// The highest confidence of all addresses; `None` when there are none.
     pub(crate) fn confidence(&self, rules: Rules<'_>) -> Option<f64> {
         let epoch = self.epoch();

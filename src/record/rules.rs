@@ -59,7 +59,8 @@ impl Rules<'_> {
 
     /// When the address is forgotten if nothing more is heard of it; `None` for never.
     pub(crate) fn expires(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
-        if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
+        let held = Flags::IN_USE | Flags::HELD | Flags::ANNOUNCED;
+        if history.is_pinned() || history.flags.intersects(held) {
             return None;
         }
         let heard = epoch.time(history.last_heard).unwrap_or_default();

@@ -153,6 +153,14 @@ impl State {
         }
     }
 
+    /// What mDNS announces of a peer was good until now; `over` when it will announce nothing more.
+    pub(crate) fn announced_until_now(&mut self, peer: PeerId, over: bool, now: Now) {
+        self.change_silently(peer, now, |record, rules, delta| match over {
+            true => record.no_longer_announced(rules, delta),
+            false => record.touch_in_use(rules, delta),
+        });
+    }
+
     fn change_silently(
         &mut self,
         peer: PeerId,

@@ -135,6 +135,8 @@ pub(crate) struct State {
     pub(crate) model: Model,
     network: Network,
     pub(crate) stacks: Stacks,
+    /// Whether mDNS has told anything in this run.
+    pub(crate) announced: bool,
     /// Addresses that turned out to be this node's own; forgotten when those change.
     own: VecDeque<Multiaddr>,
     secret: RandomState,
@@ -159,6 +161,7 @@ impl State {
             model: Model::default(),
             network: Network::default(),
             stacks: Stacks::default(),
+            announced: false,
             own: VecDeque::new(),
             secret: RandomState::new(),
         }

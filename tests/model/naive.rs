@@ -355,6 +355,7 @@ impl Naive {
             (known.heard, known.dropped) = (0, Vec::new());
             for known in &mut known.addresses {
                 (known.in_use, known.held, known.unsupported) = (false, false, false);
+                known.announced = false;
                 known.unwritten = 0;
             }
         }
@@ -379,8 +380,17 @@ impl Naive {
 
     // --- a restart -----------------------------------------------------------------------------------------
 
-    /// All connections end.
+    /// All connections end, and nobody hears the announcements of neighbours any more.
     pub fn all_closed(&mut self) {
+        let step = self.step();
+        let known = self.peers.values_mut();
+        for known in known.flat_map(|known| &mut known.addresses) {
+            if std::mem::take(&mut known.announced) {
+                let grain = known.grain(known.told(), &self.config).as_secs();
+                known.unwritten = known.unwritten.max(grain + STEP);
+                known.last_heard = step;
+            }
+        }
         for id in std::mem::take(&mut self.links).into_keys() {
             if let Some(known) = self.peers.get_mut(&id) {
                 known.heard = self.now;

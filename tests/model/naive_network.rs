@@ -27,8 +27,8 @@ pub struct Link {
 #[derive(Debug, Clone, Default)]
 pub struct Proofs {
     last: Option<u64>,
-    /// The silences between proofs: when each ended, its length as it counts, and the square of that.
-    silences: Vec<(u64, f64, f64)>,
+    /// The silences between proofs, as long as each counts.
+    silences: Vec<f64>,
 }
 
 impl Naive {
@@ -136,22 +136,26 @@ impl Naive {
 impl Proofs {
     /// The network proved to work now. Returns whether the silence before was no longer than is believed: four times
     /// the usual one, at least a minute and at most ten. The usual one is that in which a random moment falls, and what
-    /// is an hour older counts half; a first minute is as if ten had been usual enough to be believed.
+    /// is an hour older counts half, where no more than was believed of a silence is time; a first minute is as if ten
+    /// had been usual enough to be believed.
     fn add(&mut self, now: u64) -> bool {
         let Some(before) = self.last.replace(now) else {
-            self.silences.push((now, 60.0, 60.0 * 150.0));
             return false;
         };
         let silence = (now - before) as f64;
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for (at, of, square) in &self.silences {
-            let weight = (-((before - at) as f64) / 3_600.0).exp2();
-            sum += weight * of;
-            squares += weight * square;
+        // From the latest to the earliest; what came before all is as old as they are.
+        let (mut sum, mut squares, mut age) = (0.0, 0.0, 0.0_f64);
+        for counted in self.silences.iter().rev() {
+            let weight = (-age / 3_600.0).exp2();
+            sum += weight * counted;
+            squares += weight * counted * counted;
+            age += counted;
         }
+        let weight = (-age / 3_600.0).exp2();
+        sum += weight * 60.0;
+        squares += weight * 60.0 * 150.0;
         let believed = (4.0 * squares / sum).clamp(60.0, 600.0);
-        let counted = silence.min(believed);
-        self.silences.push((now, counted, counted * counted));
+        self.silences.push(silence.min(believed));
         silence <= believed
     }
 }
