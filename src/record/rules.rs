@@ -18,6 +18,7 @@ use crate::{
     links::Links,
     quality::{self, Model},
     refusal::Refused,
+    silent::Silent,
 };
 
 /// The time, the limits and what this node has learnt: all that a rule depends on.
@@ -34,6 +35,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) secret: &'a RandomState,
     pub(crate) links: &'a Links,
     pub(crate) claims: &'a Claims,
+    /// What was dialled lately and said nothing.
+    pub(crate) silent: &'a Silent,
 }
 
 impl Rules<'_> {
@@ -65,7 +68,8 @@ impl Rules<'_> {
 
     /// When the address is forgotten if nothing more is heard of it; `None` for never.
     pub(crate) fn expires(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
-        if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
+        let held = Flags::IN_USE | Flags::HELD | Flags::ANNOUNCED;
+        if history.is_pinned() || history.flags.intersects(held) {
             return None;
         }
         let heard = epoch.time(history.last_heard).unwrap_or_default();

@@ -23,6 +23,8 @@ pub struct Address {
     pub in_use: bool,
     /// A connection that came from it is open.
     pub held: bool,
+    /// mDNS tells it, and has not taken it back.
+    pub announced: bool,
     /// By how much its times may be older on disk, in seconds: the end of a connection alone is not worth a commit.
     pub unwritten: u64,
     /// Another peer answered there.
@@ -45,6 +47,7 @@ impl Address {
             evidence: Evidence::None,
             in_use: false,
             held: false,
+            announced: sources.contains(Sources::MDNS),
             unwritten: 0,
             wrong_peer: false,
             unsupported: false,
@@ -87,7 +90,7 @@ impl Address {
 
     /// When it is forgotten if nothing more is heard of it.
     pub fn expires(&self, config: &Config) -> Option<u64> {
-        if self.is_pinned() || self.in_use || self.held {
+        if self.is_pinned() || self.in_use || self.held || self.announced {
             return None;
         }
         let told = match (self.told(), self.is_told_by_others()) {

@@ -229,6 +229,7 @@ impl Naive {
             return false;
         };
         known.sources |= sources;
+        known.announced |= sources.contains(Sources::MDNS);
         let grain = known.grain(known.told(), &self.config);
         if self.since(known.last_heard) > grain {
             known.last_heard = step;
@@ -401,6 +402,7 @@ impl Naive {
             }
             let told_it = known.sources.contains(source);
             known.sources.remove(source);
+            known.announced &= source != Sources::MDNS;
             let expires = known.expires(&self.config);
             let lives = expires.is_none_or(|at| at > self.now);
             !told_it || lives && !known.sources.is_empty()
