@@ -292,10 +292,13 @@ fn a_query_does_not_mix_two_folders() {
     });
 }
 
+/// What is done to a path.
+type Act = fn(&Path);
+
 /// What was begun is finished first, or nothing else is begun: the journal does not grow with each attempt.
 #[test]
 fn a_file_that_cannot_be_written_holds_up_commits_that_leave_nothing_behind() {
-    let obstacles: [(fn(&Path), fn(&Path), &str); 3] = [
+    let obstacles: [(Act, Act, &str); 3] = [
         (
             |path| fs::create_dir_all(path).unwrap(),
             |path| fs::remove_dir(path).unwrap(),
