@@ -49,7 +49,9 @@ const COLLECTED_PER_POLL: usize = 64;
 /// It speaks no protocol of its own and keeps no connection alive. Its place among the other behaviours matters in one
 /// point only: what an [`Observed`](crate::Observed) one before it tells of a peer by way of a dial is weighed for that
 /// dial, and what one behind it tells only fills up what is not offered yet. In each place they offer together no more
-/// than [`Config::max_dial_addresses`](crate::Config::max_dial_addresses). What each swarm event does to the store is listed in the [crate documentation](crate).
+/// than [`Config::max_dial_addresses`](crate::Config::max_dial_addresses).
+///
+/// What each swarm event does to the store is listed in the [crate documentation](crate).
 pub struct PeerStoreBehaviour {
     store: PeerStore,
     /// `None` when [`Config::swarm_events`](crate::Config::swarm_events) is off.
@@ -133,20 +135,28 @@ impl PeerStoreBehaviour {
 
     fn connection_established(&self, event: ConnectionEstablished<'_>) {
         let peer = event.peer_id;
-        let remote = event.endpoint.get_remote_address();
+        let scope = Scope::of_connection(event.endpoint);
         let inner = self.store.inner();
         inner.with(|state, now| {
             // First who is connected, so that a peer that becomes known by this is known as connected.
             state.connection_opened(peer, event.endpoint, now);
+            if event.endpoint.is_dialer() {
+                state.stacks.dialled(event.endpoint.get_remote_address());
+            }
             for address in event.failed_addresses {
+                if !state.stacks.are_known_of(address) {
+                    // Why it failed is not told: there may be no transport for it.
+                    state.dial_said_nothing(&peer, address, now);
+                    continue;
+                }
                 // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
-                if Scope::of(address) == Scope::of(remote) {
+                if Scope::of(address) == scope {
                     state.dialled(peer, address, Outcome::Failure, now);
                 } else {
-                    state.dial_failed(peer, address);
+                    state.dial_failed(peer, address, now);
                 }
             }
-            state.network_works(remote, now);
+            state.scope_works(scope, now);
         });
         match event.endpoint {
             ConnectedPoint::Dialer {
@@ -247,17 +257,19 @@ impl PeerStoreBehaviour {
             }
             TransportError::Other(error) => error,
         };
-        self.store
-            .inner()
-            .with(|state, now| match dial_error::whose(error) {
-                Whose::Ours => {}
+        let whose = dial_error::whose(error);
+        self.store.inner().with(|state, now| {
+            state.stacks.dialled(address);
+            match whose {
+                Whose::Ours => state.dial_said_nothing(&peer, address, now),
                 // Somebody at that address said so: it says all about the address, and of the network that it works.
                 Whose::Theirs => {
                     state.dialled(peer, address, Outcome::Failure, now);
                     state.network_works(address, now);
                 }
-                Whose::Unknown => state.dial_failed(peer, address),
-            });
+                Whose::Unknown => state.dial_failed(peer, address, now),
+            }
+        });
     }
 
     /// Another peer answered than was expected. It told where it is, and nothing was proven, as the connection did
@@ -268,6 +280,7 @@ impl PeerStoreBehaviour {
         let max_len = inner.config().address_len_limit();
         let bare = bare(&expected, address, max_len).ok().flatten();
         inner.write(expected, |state, now| {
+            state.stacks.dialled(address);
             state.network_works(address, now);
             match &bare {
                 Some(own) if obtained == local => state.is_own(expected, own.clone(), now),

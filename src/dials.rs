@@ -21,13 +21,21 @@ impl Dials {
         offered.map_or(&[], |(_, offers)| offers)
     }
 
-    /// This is offered for a dial now, and includes what is left of what was before.
+    /// This is offered for a dial, beside what was before: both are dialled.
     pub(crate) fn offer(&mut self, dial: ConnectionId, peer: PeerId, offers: &[Multiaddr]) {
         // Whoever is asked next may know more.
         if offers.is_empty() {
             return;
         }
-        self.0.insert(dial, (peer, offers.to_vec()));
+        let (to, all) = self.0.entry(dial).or_insert_with(|| (peer, Vec::new()));
+        if *to != peer {
+            (*to, *all) = (peer, Vec::new());
+        }
+        for offer in offers {
+            if !all.contains(offer) {
+                all.push(offer.clone());
+            }
+        }
         if self.0.len() > MAX_DIALS {
             self.0.pop_first();
         }
@@ -60,6 +68,10 @@ mod tests {
         assert!(dials.offered(id(0), &peer).is_empty());
         assert_eq!(dials.offered(last, &peer), offers);
         assert!(dials.offered(last, &PeerId::random()).is_empty());
+        // What is offered later comes to that.
+        let more: Multiaddr = "/memory/1".parse().expect("an address");
+        dials.offer(last, peer, &[more.clone(), offers[0].clone()]);
+        assert_eq!(dials.offered(last, &peer), [offers[0].clone(), more]);
         dials.ended(last);
         assert!(dials.offered(last, &peer).is_empty());
     }
