@@ -265,6 +265,7 @@ fn shared(datastore: impl Datastore) -> Arc<dyn Datastore> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
