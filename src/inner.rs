@@ -194,7 +194,7 @@ impl Inner {
         let mut dials = self.dials.lock();
         let before = dials.offered(dial, peer);
         let offers = self.read(|state, now| match state.known(peer, now) {
-            Some(view) => Some(view.offers_beside(before, state.rules(now))),
+            Some(view) => Some(view.offers(before, state.rules(now))),
             // It went in the middle of the dial.
             None => (!before.is_empty()).then(Vec::new),
         })?;
@@ -208,10 +208,11 @@ impl Inner {
     }
 
     /// What the store offers for a dial to a peer; `None` when it has no opinion, as the peer is not known.
+    #[cfg(feature = "kad")]
     pub(crate) fn offers(&self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
         self.read(|state, now| {
             let view = state.known(peer, now)?;
-            Some(view.offers(state.rules(now)))
+            Some(view.offers(&[], state.rules(now)))
         })
     }
 

@@ -296,13 +296,10 @@ impl<'a> View<'a> {
     ///
     /// What was dialled lately and said nothing goes behind the rest of its tier; when that is all of the tier, half of
     /// the places, or more, are for the best tier in which something else is: else a dial would come to the same again.
-    pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
-        self.offers_beside(&[], rules)
-    }
-
-    /// As [`View::offers`], when some are offered for the same dial already: what is still fit of these, and others only
-    /// where they would be offered together.
-    pub(crate) fn offers_beside(&self, before: &[Multiaddr], rules: Rules<'_>) -> Vec<Multiaddr> {
+    ///
+    /// If some were offered for the same dial `before`: what is still fit of these, and others only where they would be
+    /// offered together.
+    pub(crate) fn offers(&self, before: &[Multiaddr], rules: Rules<'_>) -> Vec<Multiaddr> {
         let form = |of: &Ranked<'_>| {
             let address = of.known.multiaddr()?;
             Some(with_peer(address, self.id))
