@@ -272,21 +272,19 @@ async fn the_last_outbound_peers_are_the_first_to_be_dialled_the_latest_first() 
 #[tokio::test]
 async fn the_last_outbound_peers_are_written_without_a_flush() {
     let mut dialled = Dialled::new().await;
-    // Two in the same minute; then anything at all happens.
+    // Of two in a minute the second is not written at once, but when anything happens after that minute.
     for n in [2, 1] {
         let (peer, address) = &mut dialled.peers[n];
         connect(&mut dialled.node, peer, address).await;
         disconnect(&mut dialled.node, peer).await;
-        dialled
-            .clock
-            .advance(Duration::from_secs(65 - 60 * u64::from(n == 1)));
+        dialled.clock.advance(Duration::from_secs(30));
     }
-    dialled.clock.advance(Duration::from_secs(100));
     dialled.node.store.delete(&PeerId::random());
     dialled.clock.advance(Duration::from_secs(60));
     // The engine writes when it comes to it.
     while dialled.node.store.unsaved() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(dialled.anchors_on_disk().await, dialled.ids([1, 2]));
+    let anchors = dialled.anchors_on_disk().await;
+    assert_eq!(sorted(anchors), sorted(dialled.ids([1, 2])));
 }

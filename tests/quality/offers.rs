@@ -155,7 +155,7 @@ fn a_neighbour_that_has_moved_is_dialled_at_its_new_address_too() {
         .map(|address| address.parse::<Multiaddr>().unwrap());
     let other: Multiaddr = "/ip4/192.168.1.9/tcp/1".parse().unwrap();
     swarm.proved(peer(1), old.clone());
-    store.learned(Source::Mdns).add(peer(1), &[new.clone()]);
+    store.learned(Source::Mdns).add(peer(1), std::slice::from_ref(&new));
     let both = [&old, &new].map(|address| with_id(address.clone(), peer(1)));
     assert_eq!(swarm.offers(peer(1)), both[..1]);
     unreachable(&mut swarm, peer(1), vec![old.clone()]);
