@@ -163,9 +163,9 @@ impl PeerStoreBehaviour {
                 address,
                 role_override: Endpoint::Dialer,
                 ..
-            } => self.edit(peer, Cause::Dial, |record, rules, delta| {
-                record.dialled(address, Outcome::Success, rules, delta);
-            }),
+            } => {
+                inner.write(peer, |state, now| state.dial_succeeded(peer, address, now));
+            }
             // A hole-punched connection: its address is a mapping of the remote NAT, for us alone.
             ConnectedPoint::Dialer { address, .. } => self.seen_inbound(peer, address),
             ConnectedPoint::Listener { send_back_addr, .. } => {

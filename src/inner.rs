@@ -128,6 +128,7 @@ impl Inner {
         let now = self.now();
         let mut state = self.state.lock();
         state.collect(COLLECTED_PER_WRITE, now);
+        state.save_anchors(false, now);
         let result = act(&mut state, now);
         let wakers = state.take_wakers();
         let written_after_close = state.pending.take_written_after_close();
@@ -297,6 +298,7 @@ impl Inner {
             self.announced_until_now(false);
         }
         let deadline = self.with(|state, now| {
+            state.save_anchors(true, now);
             state.gathering &= !close;
             if close {
                 state.touch_in_use(now);
@@ -342,6 +344,7 @@ impl Inner {
     pub(crate) fn last_handle_dropped(&self) {
         self.announced_until_now(false);
         let deadline = self.with(|state, now| {
+            state.save_anchors(true, now);
             state.gathering = false;
             state.touch_in_use(now);
             if !state.pending.is_persistent() {

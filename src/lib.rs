@@ -141,6 +141,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+mod anchors;
 mod behaviour;
 mod book;
 mod bootstrap;

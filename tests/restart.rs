@@ -13,7 +13,7 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent, dummy},
 };
 use libp2p_peerstore::{
-    Config, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Standing,
+    Config, ManualClock, MemoryDatastore, Observed, PeerStore, PeerStoreBehaviour, Standing,
 };
 use swarm::*;
 
@@ -191,13 +191,100 @@ async fn kademlia_is_filled_with_remembered_peers_and_finds_others_through_them(
 }
 
 #[tokio::test]
-async fn the_last_outbound_peers_are_the_first_to_be_dialled() {
+async fn everybody_who_was_dialled_is_chosen_once() {
     let mut peers = listeners(5).await;
     let ids: Vec<PeerId> = peers.iter().map(|(node, _)| node.id).collect();
     let setup = remembering(&mut peers).await;
-    // On loopback groups mean nothing, so that everybody is chosen; nobody is chosen twice.
+    // On loopback groups mean nothing.
     let chosen = setup.store.bootstrap_peers(10);
     assert_eq!(sorted(chosen), sorted(ids));
     assert_eq!(setup.store.bootstrap_peers(2).len(), 2);
     assert!(setup.store.bootstrap_peers(0).is_empty());
+}
+
+/// A run in which five peers are dialled, and then two of them once more. It is still running.
+struct Dialled {
+    node: Node<PeerStoreBehaviour>,
+    peers: Vec<(Node<dummy::Behaviour>, Multiaddr)>,
+    clock: ManualClock,
+    datastore: MemoryDatastore,
+}
+
+impl Dialled {
+    async fn new() -> Self {
+        let clock = ManualClock::default();
+        let (key, datastore) = (Keypair::generate_ed25519(), MemoryDatastore::default());
+        let config = Config::default().with_clock(clock.clone());
+        let store = PeerStore::open(key.public().to_peer_id(), datastore.clone(), config)
+            .await
+            .unwrap();
+        let node = Setup::with_store(key, store)
+            .build(|store, _| PeerStoreBehaviour::new(store.clone()).unwrap());
+        let mut dialled = Self {
+            peers: listeners(5).await,
+            node,
+            clock,
+            datastore,
+        };
+        for n in [0, 1, 2, 3, 4] {
+            dialled.dial(n).await;
+        }
+        dialled.node.store.flush().await.unwrap();
+        for n in [3, 0] {
+            dialled.dial(n).await;
+        }
+        dialled
+    }
+
+    async fn dial(&mut self, n: usize) {
+        let (peer, address) = &mut self.peers[n];
+        connect(&mut self.node, peer, address).await;
+        disconnect(&mut self.node, peer).await;
+        // More than the grain of times.
+        self.clock.advance(Duration::from_secs(100));
+    }
+
+    /// Whom another run dials first that begins now, as if this one had been killed.
+    async fn anchors_on_disk(&self) -> Vec<PeerId> {
+        let config = Config::default().with_clock(self.clock.clone());
+        let id = self.node.store.local_peer_id();
+        let store = PeerStore::open(id, self.datastore.clone(), config).await;
+        store.unwrap().bootstrap_peers(2)
+    }
+
+    fn ids(&self, n: [usize; 2]) -> Vec<PeerId> {
+        n.map(|n| self.peers[n].0.id).to_vec()
+    }
+}
+
+#[tokio::test]
+async fn the_last_outbound_peers_are_the_first_to_be_dialled_the_latest_first() {
+    let dialled = Dialled::new().await;
+    dialled.node.store.flush().await.unwrap();
+    assert_eq!(dialled.anchors_on_disk().await, dialled.ids([0, 3]));
+
+    // And after an end in order.
+    let store = dialled.node.store.clone();
+    store.shutdown().await.unwrap();
+    assert_eq!(dialled.anchors_on_disk().await, dialled.ids([0, 3]));
+}
+
+#[tokio::test]
+async fn the_last_outbound_peers_are_written_without_a_flush() {
+    let mut dialled = Dialled::new().await;
+    // Of two in a minute the second is not written at once, but when anything happens after that minute.
+    for n in [2, 1] {
+        let (peer, address) = &mut dialled.peers[n];
+        connect(&mut dialled.node, peer, address).await;
+        disconnect(&mut dialled.node, peer).await;
+        dialled.clock.advance(Duration::from_secs(30));
+    }
+    dialled.node.store.delete(&PeerId::random());
+    dialled.clock.advance(Duration::from_secs(60));
+    // The engine writes when it comes to it.
+    while dialled.node.store.unsaved() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let anchors = dialled.anchors_on_disk().await;
+    assert_eq!(sorted(anchors), sorted(dialled.ids([1, 2])));
 }

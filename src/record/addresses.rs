@@ -7,7 +7,7 @@ use crate::{
     address::{Address, Entry, Sources, Standing, bare_bytes},
     claims::is_claim,
     clock::Timestamp,
-    history::{Epoch, Flags, History},
+    history::{Epoch, Flags, History, Step},
     quality,
     refusal::Refused,
 };
@@ -326,11 +326,10 @@ impl Record {
         if quality::is_worth_saving(&before, history, epoch, standing) {
             delta.save_later |= Books::ADDRESSES;
         }
-        let kept = epoch.time(history.success);
-        if kept.is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime())) {
-            history.success = now;
+        if is_worth_saving(history.success, now, epoch, rules) {
             delta.save |= Books::ADDRESSES;
         }
+        history.success = now;
         self.hear(&address, Sources::DIALLED, rules, delta);
     }
 
@@ -426,8 +425,7 @@ impl Record {
             return;
         }
         history.flags.remove(Flags::IN_USE);
-        let kept = epoch.time(history.success);
-        if kept.is_none_or(|at| rules.is_stale(at, rules.config.proven_lifetime())) {
+        if is_worth_saving(history.success, now, epoch, rules) {
             delta.save |= Books::ADDRESSES;
         }
         (history.success, history.last_heard) = (now, now);
@@ -543,7 +541,7 @@ impl Record {
     }
 
     /// The step of a moment; moves the epoch of the peer on when it does not reach so far.
-    fn step(&mut self, at: Timestamp) -> crate::history::Step {
+    fn step(&mut self, at: Timestamp) -> Step {
         if !self.epoch.fits(at) {
             let later = Epoch::for_time(at);
             for entry in &mut self.addresses {
@@ -698,6 +696,14 @@ impl Record {
             || (worth == needed && rules.is_stale(heard, lifetime));
         yields.then_some(at)
     }
+}
+
+/// Whether a success is worth a write: the first one in each quarter of the lifetime of a proof, counted from a fixed
+/// moment. So what is on disk is in the same quarter as what is known, however often that changes.
+fn is_worth_saving(before: Step, now: Step, epoch: Epoch, rules: Rules<'_>) -> bool {
+    let quarter = (rules.config.proven_lifetime() / 4).as_secs().max(1);
+    let quarter_of = |step| epoch.time(step).map(|at: Timestamp| at.0 / quarter);
+    quarter_of(before) != quarter_of(now)
 }
 
 /// Whoever told an address tells it no longer.

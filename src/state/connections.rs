@@ -60,6 +60,34 @@ impl State {
         })
     }
 
+    /// A dial of this node reached a peer, whether that is known or not.
+    pub(crate) fn dial_succeeded(
+        &mut self,
+        peer: PeerId,
+        address: &Multiaddr,
+        now: Now,
+    ) -> Written {
+        let written = self.edit(peer, By::Swarm, Cause::Dial, now, |record, rules, delta| {
+            record.dialled(address, Outcome::Success, rules, delta);
+        });
+        if self.gathering {
+            self.anchors.reached(peer);
+            self.save_anchors(false, now);
+        }
+        written
+    }
+
+    /// Has the peers written that this node dialled last, if they are others than before, and that is due.
+    pub(crate) fn save_anchors(&mut self, at_once: bool, now: Now) {
+        let due = self.anchors.take_due(at_once, now.elapsed);
+        for peer in due.into_iter().flatten() {
+            if let Some(slot) = self.table.find(&peer) {
+                let books = (Books::ADDRESSES, Books::empty());
+                self.mark(slot, peer, books, Vec::new(), now);
+            }
+        }
+    }
+
     /// An address turned out to be this node's own.
     pub(crate) fn is_own(&mut self, peer: PeerId, address: Multiaddr, now: Now) -> Written {
         let cause = Cause::Dial;

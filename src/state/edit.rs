@@ -215,7 +215,7 @@ impl State {
     }
 
     /// Notes what of a peer is to be written: in its record if that can hold it.
-    fn mark(
+    pub(super) fn mark(
         &mut self,
         slot: u32,
         peer: PeerId,

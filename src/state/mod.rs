@@ -22,6 +22,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::{
+    anchors::Anchors,
     budget::Pressure,
     claims::Claims,
     clock::Timestamp,
@@ -135,6 +136,7 @@ pub(crate) struct State {
     pub(crate) model: Model,
     network: Network,
     pub(crate) stacks: Stacks,
+    anchors: Anchors,
     /// Whether mDNS has told anything in this run.
     pub(crate) announced: bool,
     /// Addresses that turned out to be this node's own; forgotten when those change.
@@ -161,6 +163,7 @@ impl State {
             model: Model::default(),
             network: Network::default(),
             stacks: Stacks::default(),
+            anchors: Anchors::default(),
             announced: false,
             own: VecDeque::new(),
             secret: RandomState::new(),

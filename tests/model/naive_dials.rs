@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 use libp2p_peerstore::{Refused, Sources, Standing};
 
 use super::{
-    naive::{By, Did, Known, Naive},
+    naive::{By, Did, Known, Naive, STEP},
     naive_address::Address,
     naive_network::Link,
     universe::{self, about},
@@ -37,9 +37,10 @@ impl Naive {
         self.succeeded(it, standing);
         (it.in_use, it.wrong_peer, it.failures) = (true, false, 0);
         it.successes = (it.successes + 1).min(255);
-        if self.is_success_stale(it) {
-            it.success = Some(step);
-        }
+        // Not each success is written.
+        let grain = self.config.proven_lifetime().as_secs() / 4;
+        it.unwritten = it.unwritten.max(grain + STEP);
+        it.success = Some(step);
         self.hear(known, &address, Sources::DIALLED);
     }
 

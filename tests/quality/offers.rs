@@ -281,64 +281,6 @@ fn beside_what_said_nothing_there_is_room_for_others_however_few_are_offered() {
 }
 
 #[test]
-fn beside_what_said_nothing_several_behaviours_together_fill_one_dial() {
-    use libp2p::kad;
-    use libp2p_core::Endpoint;
-    use libp2p_swarm::{ConnectionId, NetworkBehaviour};
-
-    fn ask(behaviour: &mut impl NetworkBehaviour, dial: usize) -> Vec<Multiaddr> {
-        let dial = ConnectionId::new_unchecked(dial);
-        let role = Endpoint::Dialer;
-        let asked = behaviour.handle_pending_outbound_connection(dial, Some(peer(1)), &[], role);
-        asked.unwrap()
-    }
-
-    // All places of the first dial are taken before anything else is known, or one is.
-    for told in [ports(1..=4), ports([1])] {
-        let store = store();
-        let mut swarm = Swarm::of(&store);
-        let id = store.local_peer_id();
-        let table = kad::Behaviour::new(id, kad::store::MemoryStore::new(id));
-        let mut kad = store.observe(table);
-        self_told(&store, peer(1), &told);
-        unreachable(&mut swarm, peer(1), told.clone());
-        for port in 5..=9 {
-            kad.add_address(&peer(1), at(port));
-        }
-        let whole = |told: Vec<Multiaddr>| -> Vec<_> {
-            told.into_iter()
-                .map(|told| with_id(told, peer(1)))
-                .collect()
-        };
-        let mut dialled = sorted(ask(&mut swarm.behaviour, 1_001));
-        assert_eq!(dialled, sorted(whole(told.clone())));
-        dialled.extend(ask(&mut kad, 1_001));
-        assert_eq!(dialled.len(), 4);
-        assert_eq!(
-            store.addresses().get(&peer(1)).unwrap().len(),
-            told.len() + 5
-        );
-        // Whoever is asked first in the next dial: some of those that said nothing, and some of the others.
-        for (kad_first, dial) in [(true, 1_002), (false, 1_003)] {
-            let [mut offers, by_kad] = match kad_first {
-                true => [ask(&mut kad, dial), ask(&mut swarm.behaviour, dial)],
-                false => {
-                    let offers = ask(&mut swarm.behaviour, dial);
-                    [ask(&mut kad, dial), offers]
-                }
-            };
-            offers.extend(by_kad);
-            offers.sort();
-            offers.dedup();
-            assert_eq!(offers.len(), 4, "{offers:?}");
-            let silent = whole(told.clone());
-            let of_silent = offers.iter().filter(|offer| silent.contains(offer)).count();
-            assert_eq!(of_silent, told.len().min(2));
-        }
-    }
-}
-
-#[test]
 fn what_the_dial_has_already_is_not_offered_twice() {
     use libp2p_core::Endpoint;
     use libp2p_swarm::{ConnectionId, NetworkBehaviour};
@@ -346,10 +288,8 @@ fn what_the_dial_has_already_is_not_offered_twice() {
     let store = store();
     let mut swarm = Swarm::of(&store);
     self_told(&store, peer(1), &ports([1, 2]));
-    let mut dials = 0;
     let mut beside = |given: &[Multiaddr]| {
-        dials += 1;
-        let (id, peer) = (ConnectionId::new_unchecked(dials), Some(peer(1)));
+        let (id, peer) = (ConnectionId::new_unchecked(1), Some(peer(1)));
         let behaviour = &mut swarm.behaviour;
         behaviour.handle_pending_outbound_connection(id, peer, given, Endpoint::Dialer)
     };

@@ -235,3 +235,34 @@ fn a_proof_that_is_too_old_when_it_is_loaded_protects_nobody_from_eviction() {
         sorted((2..=21).map(peer).collect())
     );
 }
+
+#[test]
+fn dials_of_peers_that_are_known_for_long_are_hardly_ever_a_write() {
+    let memory = MemoryDatastore::default();
+    // Nothing is written by itself, so that what waits is what was marked.
+    let patient = |config: Config| {
+        let config = config.with_commit_threshold(size(usize::MAX));
+        config.with_max_commit_delay(DAY)
+    };
+    let (store, clock) = open_with(&memory, &ManualClock::default(), Duration::ZERO, patient);
+    let mut swarm = Swarm::of(&store);
+    // Until a further success says nothing new of an address.
+    for _ in 0..5 {
+        (1..=50).for_each(|n| swarm.proved(peer(n), at(n.into())));
+    }
+    block_on(store.flush()).unwrap();
+    clock.advance(MINUTE);
+    for n in 1..=50 {
+        swarm.proved(peer(n), at(n.into()));
+        clock.advance(SECOND);
+    }
+    // The first, and who was dialled before it.
+    assert_eq!(store.unsaved(), 2);
+    clock.advance(10 * SECOND);
+    swarm.proved(peer(50), at(50));
+    assert_eq!(
+        store.unsaved(),
+        3,
+        "a minute later the last two: one waits already"
+    );
+}
