@@ -32,7 +32,7 @@ pub(crate) struct Pressure {
 
 impl Pressure {
     fn build(&mut self, now: Now, config: &Config) {
-        self.until = Some(now.elapsed + config.hearsay_lifetime());
+        self.until = Some(now.elapsed.saturating_add(config.hearsay_lifetime()));
     }
 
     fn is_on(&self, now: Now) -> bool {
