@@ -103,7 +103,8 @@ pub enum Standing {
     Inbound,
     /// Told by others: Kademlia, rendezvous, mDNS, the application.
     Hearsay,
-    /// Told by the peer itself, signed or not.
+    /// Told by the peer itself, signed or not. Where others tell it, too, it is remembered for as long as their word
+    /// lasts, and is hearsay once that of the peer is over.
     SelfTold,
     /// This node dialled it, and the handshake gave this peer id, within
     /// [`Config::proven_lifetime`](crate::Config::proven_lifetime).

@@ -131,20 +131,28 @@ impl PeerStoreBehaviour {
 
     fn connection_established(&self, event: ConnectionEstablished<'_>) {
         let peer = event.peer_id;
-        let remote = event.endpoint.get_remote_address();
+        let scope = Scope::of_connection(event.endpoint);
         let inner = self.store.inner();
         inner.with(|state, now| {
             // First who is connected, so that a peer that becomes known by this is known as connected.
             state.connection_opened(peer, event.endpoint, now);
+            if event.endpoint.is_dialer() {
+                state.stacks.dialled(event.endpoint.get_remote_address());
+            }
             for address in event.failed_addresses {
+                if !state.stacks.are_known_of(address) {
+                    // Why it failed is not told: there may be no transport for it.
+                    state.dial_said_nothing(&peer, address, now);
+                    continue;
+                }
                 // In the scope of the one that succeeded the network works; elsewhere it is to be shown.
-                if Scope::of(address) == Scope::of(remote) {
+                if Scope::of(address) == scope {
                     state.dialled(peer, address, Outcome::Failure, now);
                 } else {
-                    state.dial_failed(peer, address);
+                    state.dial_failed(peer, address, now);
                 }
             }
-            state.network_works(remote, now);
+            state.scope_works(scope, now);
         });
         match event.endpoint {
             ConnectedPoint::Dialer {
@@ -246,17 +254,19 @@ impl PeerStoreBehaviour {
             }
             TransportError::Other(error) => error,
         };
-        self.store
-            .inner()
-            .with(|state, now| match dial_error::whose(error) {
-                Whose::Ours => {}
+        let whose = dial_error::whose(error);
+        self.store.inner().with(|state, now| {
+            state.stacks.dialled(address);
+            match whose {
+                Whose::Ours => state.dial_said_nothing(&peer, address, now),
                 // Somebody at that address said so: it says all about the address, and of the network that it works.
                 Whose::Theirs => {
                     state.dialled(peer, address, Outcome::Failure, now);
                     state.network_works(address, now);
                 }
-                Whose::Unknown => state.dial_failed(peer, address),
-            });
+                Whose::Unknown => state.dial_failed(peer, address, now),
+            }
+        });
     }
 
     /// Another peer answered than was expected. It told where it is, and nothing was proven, as the connection did
@@ -267,6 +277,7 @@ impl PeerStoreBehaviour {
         let max_len = inner.config().address_len_limit();
         let bare = bare(&expected, address, max_len).ok().flatten();
         inner.write(expected, |state, now| {
+            state.stacks.dialled(address);
             state.network_works(address, now);
             match &bare {
                 Some(own) if obtained == local => state.is_own(expected, own.clone(), now),

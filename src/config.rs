@@ -96,8 +96,8 @@ macro_rules! settings {
     ($( $(#[$doc:meta])* $name:ident / $with:ident: $type:ty = $default:expr; )*) => {
         /// Limits, times and switches of a store. [`Config::default`] is valid as it is.
         ///
-        /// Every setting has a consuming `with_…` setter and a getter of its own name; the getter's
-        /// documentation says what the setting does, its unit and its default.
+        /// Every setting has a consuming `with_…` setter, and all but the clock, the executor and the filter have a getter
+        /// of their own name, whose documentation says what the setting does, its unit and its default.
         #[derive(Clone)]
         pub struct Config {
             $( $name: $type, )*
@@ -185,7 +185,8 @@ settings! {
     /// Default: [`DEFAULT_MAX_SIGNED_RECORD_LEN`].
     max_signed_record_len / with_max_signed_record_len: NonZeroUsize = DEFAULT_MAX_SIGNED_RECORD_LEN;
 
-    /// Addresses offered to the swarm for one dial at most; half as many when the best one is very good. Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
+    /// Addresses offered to the swarm for one dial at most; half as many when the best one is very good.
+    /// Default: [`DEFAULT_MAX_DIAL_ADDRESSES`].
     max_dial_addresses / with_max_dial_addresses: NonZeroUsize = DEFAULT_MAX_DIAL_ADDRESSES;
 
     /// The part of the capacity, from 0 to 1, that peers known by hearsay only can hold once the store has been full;
@@ -245,9 +246,10 @@ settings! {
     /// Default: [`DEFAULT_INBOUND_LIFETIME`].
     inbound_lifetime / with_inbound_lifetime: Duration = DEFAULT_INBOUND_LIFETIME;
 
-    /// The same for what a peer says of itself. Where others keep telling the address, too, the longer time counts. A peer of which no address is known is remembered for as long after the
-    /// last word of it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it. Kept to 64
-    /// seconds, see [`Config::proven_lifetime`].
+    /// The same for what a peer says of itself. Where others keep telling the address, too, it is hearsay after that, for
+    /// as long as their word lasts. A peer of which no address is known is remembered for as long after the last word of
+    /// it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it. Kept to
+    /// 64 seconds, see [`Config::proven_lifetime`].
     /// Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 

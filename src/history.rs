@@ -44,6 +44,9 @@ bitflags! {
         const PROOF_AGED = 1 << 4;
         /// An inbound connection from it is open: it does not expire, and nothing is proven.
         const HELD = 1 << 5;
+        /// mDNS told it in this run, and says when that is over: until then it does not expire. What mDNS hears again it
+        /// does not tell again.
+        const ANNOUNCED = 1 << 6;
     }
 }
 

@@ -246,7 +246,20 @@ impl Inner {
 
     pub(crate) fn detach(&self) {
         self.with(|state, now| state.all_connections_closed(now));
+        self.announced_until_now(true);
         self.attached.store(false, Ordering::Release);
+    }
+
+    /// What mDNS announces was good until now. It is looked for a page at a time, among all peers: this is seldom.
+    fn announced_until_now(&self, over: bool) {
+        if !self.read(|state, _| state.announced) {
+            return;
+        }
+        let announced = |view: View<'_>, _: Rules<'_>| view.is_announced().then(|| view.id());
+        self.walk(announced, |peer| {
+            self.with(|state, now| state.announced_until_now(peer, over, now));
+            ControlFlow::Continue(())
+        });
     }
 
     // --- saving --------------------------------------------------------------------------------------------
@@ -254,6 +267,9 @@ impl Inner {
     /// Asks the engine to write everything, and waits for it as long as the configuration allows.
     pub(crate) async fn save(&self, close: bool) -> Result<(), FlushError> {
         let (sender, receiver) = oneshot::channel();
+        if close {
+            self.announced_until_now(false);
+        }
         let mut gone = Vec::new();
         let deadline = self.with(|state, now| {
             let was_closed = state.pending.is_closed();
@@ -300,6 +316,7 @@ impl Inner {
 
     /// Saves the rest in the background and waits a little for it.
     pub(crate) fn last_handle_dropped(&self) {
+        self.announced_until_now(false);
         let (deadline, _gone) = self.with(|state, now| {
             state.gathering = false;
             let mut gone = Vec::new();

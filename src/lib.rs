@@ -175,6 +175,7 @@ mod peer;
 mod persist;
 mod quality;
 mod query;
+mod recent;
 mod record;
 mod redial;
 mod refusal;
@@ -183,6 +184,8 @@ mod seat;
 #[cfg(feature = "serde")]
 mod serial;
 mod signed;
+mod silent;
+mod stacks;
 mod state;
 mod store;
 mod sync;

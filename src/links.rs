@@ -61,7 +61,7 @@ impl Links {
         }
         let site = Site::of(from);
         self.peers.entry(peer).or_default().push(Link {
-            scope: Scope::of(&address),
+            scope: Scope::of_connection(endpoint),
             address,
             dialled,
             site,
@@ -109,7 +109,11 @@ impl Links {
         let old = bare(peer, old);
         let links = self.peers.get_mut(peer)?;
         let link = links.iter_mut().rfind(|link| link.address == old)?;
-        (link.address, link.scope, link.moved) = (bare(peer, new), Scope::of(new), true);
+        (link.address, link.moved) = (bare(peer, new), true);
+        // What goes through a relay stays there.
+        if link.reach.is_some() {
+            link.scope = Scope::of(new);
+        }
         links.iter().all(|link| link.address != old).then_some(old)
     }
 

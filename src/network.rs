@@ -9,6 +9,8 @@
 //! usual silence    = Σ silence² / Σ silence,    each halved for every hour that passes
 //! ```
 //!
+//! Of a silence that is longer than believed only as much counts, in both sums and as time that passes.
+//!
 //! That is the length of the silence in which a random moment falls, so that proofs which come in bursts do not hide
 //! the pauses between them. Where proofs come at random, 99 of 100 moments lie in a silence that is no longer than
 //! four times that. A busy node, which has a proof every few seconds, so takes more than a minute for an outage; one
@@ -16,10 +18,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use libp2p_core::{Multiaddr, multiaddr::Protocol};
+use libp2p_core::{ConnectedPoint, Multiaddr, multiaddr::Protocol};
 use libp2p_identity::PeerId;
 
-use crate::group::Reach;
+use crate::{group::Reach, silent::Silent};
 
 /// A silence between two proofs that is always believed to be one in which the network worked, and the longest that
 /// ever is.
@@ -29,7 +31,7 @@ const LONGEST: f64 = 10.0 * 60.0;
 /// More than so many times the usual silence is taken for an outage.
 const UNUSUAL: f64 = 4.0;
 
-/// After so many seconds a silence has lost half of its weight.
+/// After so many seconds that count a silence has lost half of its weight.
 const HALF_LIFE: f64 = 60.0 * 60.0;
 
 /// Failures of one scope that wait for a proof; the oldest are dropped beyond.
@@ -51,6 +53,14 @@ pub(crate) enum Scope {
 impl Scope {
     const COUNT: usize = 4;
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Ip4, Self::Ip6, Self::Private, Self::Relay];
+
+    /// The scope of a connection. Of a peer that came through a relay only its id is to be seen.
+    pub(crate) fn of_connection(endpoint: &ConnectedPoint) -> Self {
+        match endpoint.is_relayed() {
+            true => Scope::Relay,
+            false => Scope::of(endpoint.get_remote_address()),
+        }
+    }
 
     pub(crate) fn of(address: &Multiaddr) -> Self {
         if address.iter().any(|p| p == Protocol::P2pCircuit) {
@@ -79,6 +89,8 @@ pub(crate) struct Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     scopes: [Works; Scope::COUNT],
+    /// What said nothing when it was dialled, whether that may count later or not.
+    pub(crate) silent: Silent,
 }
 
 #[derive(Debug)]
@@ -107,9 +119,10 @@ impl Works {
     /// A silence of so many seconds is over. Returns whether the network worked in it.
     fn heard_after(&mut self, silence: f64) -> bool {
         let believed = (UNUSUAL * self.squares / self.silence).clamp(SHORT, LONGEST);
-        // One outage is not to make the next one usual; a node that has become quiet gets used to it step by step.
+        // One outage is not to make the next one usual, however long it was: nor do the silences before it age by it. A
+        // node that has become quiet gets used to it step by step.
         let counted = silence.min(believed);
-        let keep = (-silence / HALF_LIFE).exp2();
+        let keep = (-counted / HALF_LIFE).exp2();
         self.silence = self.silence * keep + counted;
         self.squares = self.squares * keep + counted * counted;
         silence <= believed
@@ -134,7 +147,11 @@ impl Network {
         let worked = before
             .is_some_and(|before| works.heard_after(now.saturating_sub(before).as_secs_f64()));
         let failures = std::mem::take(&mut works.provisional);
-        if worked { failures } else { VecDeque::new() }
+        if worked {
+            return failures;
+        }
+        self.silent.clear_scope(scope);
+        VecDeque::new()
     }
 }
 
@@ -242,6 +259,25 @@ mod tests {
         }
         assert_eq!(counts[0], 0, "as in an outage");
         assert_eq!(counts[55..], [1; 5], "{counts:?}");
+    }
+
+    #[test]
+    fn after_an_outage_of_any_length_the_next_one_is_believed_no_sooner() {
+        for hours in [1, 9, 48] {
+            let mut network = Network::default();
+            let mut now = Duration::ZERO;
+            let mut pass = |network: &mut Network, silence: Duration| {
+                network.failed(failure("/ip4/192.0.2.1/tcp/1"));
+                now += silence;
+                !network.proved(Scope::Ip4, now).is_empty()
+            };
+            for _ in 0..3_600 {
+                pass(&mut network, Duration::from_secs(2));
+            }
+            assert!(!pass(&mut network, 60 * hours * MINUTE));
+            assert!(pass(&mut network, MINUTE), "{hours} h");
+            assert!(!pass(&mut network, MINUTE * 3 / 2), "{hours} h");
+        }
     }
 
     #[test]

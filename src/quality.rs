@@ -56,7 +56,7 @@ const OUTCOME_HALF_LIFE: f64 = 200.0;
 
 /// Back-off after the first failure, and the longest; each further failure doubles it.
 const FIRST_BACK_OFF: Duration = Duration::from_secs(2 * 60);
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
+pub(crate) const LONGEST_BACK_OFF: Duration = Duration::from_secs(60 * 60);
 /// A back-off is this share shorter or longer, by the address and the count, so that what failed together is not
 /// tried again together.
 const JITTER: f64 = 0.25;
@@ -303,12 +303,16 @@ pub(crate) fn back_off(failures: u8, address: &[u8], secret: &RandomState) -> Du
     if failures == 0 {
         return Duration::ZERO;
     }
-    let doublings = u32::from(failures - 1).min(16);
-    let back_off = FIRST_BACK_OFF
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_BACK_OFF);
     let chance = secret.hash_one((address, failures)) as f64 / u64::MAX as f64;
-    back_off.mul_f64(1.0 + JITTER * (2.0 * chance - 1.0))
+    full_back_off(failures).mul_f64(1.0 + JITTER * (2.0 * chance - 1.0))
+}
+
+/// The same without chance.
+pub(crate) fn full_back_off(failures: u8) -> Duration {
+    let doublings = u32::from(failures.saturating_sub(1)).min(16);
+    FIRST_BACK_OFF
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_BACK_OFF)
 }
 
 #[cfg(test)]

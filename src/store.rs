@@ -79,6 +79,9 @@ impl PeerStore {
 
     /// A store without a datastore: it forgets with the process.
     ///
+    /// It has no task of its own. What has expired is never returned, but its memory is freed and its events are sent only
+    /// by the next write, by [`PeerStore::len`], or by a [`PeerStoreBehaviour`](crate::PeerStoreBehaviour) that is polled.
+    ///
     /// ```
     /// use libp2p_identity::PeerId;
     /// use libp2p_peerstore::{Config, PeerStore};

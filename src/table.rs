@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use crate::{
     address::Entry,
     clock::Timestamp,
-    compact::{Has, Head, Lists, Packed, Texts, id_bytes},
+    compact::{Bookmark, Has, Head, Lists, Packed, Texts, id_bytes},
     crowd::{Crowd, Place, pick},
     group::{Group, Site},
     links::Links,
@@ -31,9 +31,6 @@ const TRIES: usize = 64;
 
 /// The index is in so many parts: each grows by itself, so that no growth takes long.
 const SHARDS: usize = 512;
-
-/// Lists of protocols that are gone through under one hold of the lock.
-const MAX_LISTS: usize = 1_024;
 
 /// Rows in one block: the table grows by such blocks, and moves none.
 const BLOCK: usize = 256;
@@ -167,11 +164,15 @@ impl Table {
         self.rare.get_mut(&slot).map(|rare| &mut **rare)
     }
 
-    /// The slots of those who speak a protocol; `None` when it stands in more different lists than can be gone through
-    /// at once, because somebody sees to it that no two peers have the same.
-    pub(crate) fn speakers(&self, protocol: &str) -> Option<Vec<u32>> {
-        let lists = self.shared.lists.speakers(protocol);
-        (lists.len() <= MAX_LISTS).then(|| lists.flatten().copied().collect())
+    /// The slots of about so many who speak a protocol, and where to go on: `None` at the end. Who speaks it all the
+    /// while is met, once at least.
+    pub(crate) fn speakers(
+        &self,
+        protocol: &str,
+        from: Bookmark,
+        steps: usize,
+    ) -> (Vec<u32>, Option<Bookmark>) {
+        self.shared.lists.speakers(protocol, from, steps)
     }
 
     fn rare_of(&self, slot: u32, packed: &Packed) -> Option<&Rare> {

@@ -242,6 +242,12 @@ impl<'a> View<'a> {
             .filter(move |known| !rules.has_expired(&known.history, epoch))
     }
 
+    /// Whether mDNS announces any of its addresses.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.known()
+            .any(|known| known.history.flags.contains(Flags::ANNOUNCED))
+    }
+
     /// The highest confidence of all addresses; `None` when there are none.
     pub(crate) fn confidence(&self, rules: Rules<'_>) -> Option<f64> {
         let epoch = self.epoch();
@@ -287,6 +293,9 @@ impl<'a> View<'a> {
     /// Only the best tier that has an address outside its back-off: the first transport to answer ends the whole dial,
     /// so that beside a proven address any other one could only spoil it. When all are in back-off, the one
     /// that was left alone for longest: somebody wants this dial, and by dialling again comes to all of them.
+    ///
+    /// What was dialled lately and said nothing goes behind the rest of its tier; when that is all of the tier, half of
+    /// the places, or more, are for the best tier in which something else is: else a dial would come to the same again.
     pub(crate) fn offers(&self, rules: Rules<'_>) -> Vec<Multiaddr> {
         let epoch = self.epoch();
         let mut ranked = self.ranked(rules);
@@ -298,10 +307,28 @@ impl<'a> View<'a> {
         };
         let ready = |of: &Ranked<'_>| rules.back_off(&of.known, epoch).is_none();
         let best = ranked.iter().filter(|of| ready(of)).map(tier).max();
+        let is_silent =
+            |of: &Ranked<'_>| rules.silent.contains(&self.id, of.known.address, rules.now);
+        let is_next = |of: &Ranked<'_>| ready(of) && !is_silent(of);
+        let next = ranked.iter().filter(|of| is_next(of)).map(tier).max();
+        let max = rules.config.max_dial_addresses().get();
         match best {
+            Some(best) if next.is_some_and(|next| next < best) => {
+                let mut places = max / 2;
+                ranked.retain(|of| {
+                    if tier(of) == best && ready(of) && places > 0 {
+                        places -= 1;
+                        return true;
+                    }
+                    Some(tier(of)) == next && is_next(of)
+                });
+                ranked.truncate(max);
+            }
             Some(best) => {
                 ranked.retain(|of| tier(of) == best && ready(of));
-                let max = rules.config.max_dial_addresses().get();
+                if !rules.silent.is_empty() {
+                    ranked.sort_by_key(is_silent);
+                }
                 let first = ranked.first().map(|of| of.confidence);
                 let enough = first.is_some_and(|first| first > quality::VERY_GOOD);
                 ranked.truncate(if enough { max.div_ceil(2) } else { max });

@@ -16,6 +16,9 @@ mod child;
 mod damage;
 #[path = "bad_media/file.rs"]
 mod file;
+#[cfg(feature = "fs")]
+#[path = "bad_media/folder.rs"]
+mod folder;
 #[path = "bad_media/storage.rs"]
 mod storage;
 
@@ -126,7 +129,7 @@ impl Patient {
     }
 
     /// Whether another process would find exactly what is in memory; `more` peers may be there beside it.
-    fn assert_saved(self, datastore: impl FnOnce() -> RedbDatastore, more: usize) {
+    fn assert_saved<D: Datastore>(self, datastore: impl FnOnce() -> D, more: usize) {
         let (mut hand, expected) = (self.hand, contents(&self.store));
         hand.shutdown(self.store);
         let clock = ManualClock::default();

@@ -7,7 +7,7 @@ use std::{
     env,
     path::Path,
     process::Command,
-    sync::OnceLock,
+    sync::{OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -53,12 +53,15 @@ fn main() {
             thread.join().unwrap();
         }
         "in use by a thread" => {
+            let (saved, is_saved) = mpsc::channel();
             thread::spawn(move || {
                 loop {
-                    let _ = block_on(store.flush());
+                    if block_on(store.flush()).is_ok() {
+                        let _ = saved.send(());
+                    }
                 }
             });
-            thread::sleep(Duration::from_millis(50));
+            is_saved.recv().unwrap();
         }
         other => panic!("{other}"),
     }

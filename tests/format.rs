@@ -48,6 +48,8 @@ fn example() -> (PeerId, MemoryDatastore) {
     learned.protocols(peer, &protocols);
     learned.metadata(peer, AGENT_VERSION, b"example/1.0");
     hand.advance(Duration::from_secs(3_600));
+    // This node has a transport for it: that it failed says something.
+    swarm.timed_out(api::peer(8), [quic.clone()]);
     swarm.dialled_after(peer, tcp, &[quic]);
     store
         .learned(Source::Discovery)

@@ -323,8 +323,14 @@ async fn mdns_adds_and_withdraws_its_own_claims_only<N: Alone>() {
     );
 
     // What it took back it may tell again.
-    a.store.learn(&mdns::Event::Discovered(told));
+    a.store.learn(&mdns::Event::Discovered(told.clone()));
     assert_eq!(a.addresses(peer).len(), 3);
+    // It tells once, and says when that is over.
+    let expires = |a: &Node<N>| a.info(peer, &alone).unwrap().expires;
+    assert_eq!(expires(&a), None);
+    a.swarm.add_peer_address(peer, alone.clone());
+    a.store.learn(&mdns::Event::Expired(told));
+    assert!(expires(&a).is_some());
 }
 
 async fn a_connected_peer_stays_known_without_addresses<N: Alone>() {

@@ -200,6 +200,8 @@ pub fn run(trace: &Trace, name: Name, capacity: NonZeroUsize, dialling: Dialling
         snapshot: DAY,
         proven: HashSet::new(),
         before_outage: None,
+        proven_after: false,
+        failed_in_outage: HashSet::new(),
         failures_before: HashMap::new(),
         neighbour: PeerId::random(),
         figures: Figures::default(),
@@ -227,6 +229,10 @@ struct Node<'a> {
     /// Where this node has reached whom.
     proven: HashSet<(Peer, Multiaddr)>,
     before_outage: Option<Vec<(Peer, Multiaddr)>>,
+    /// Whether the network was proven since the last outage: until then no failure in it could count.
+    proven_after: bool,
+    /// Addresses that failed in the last outage, and have not been dialled since.
+    failed_in_outage: HashSet<Multiaddr>,
     failures_before: HashMap<(PeerId, Multiaddr), u32>,
     /// A peer in the local network, which always answers.
     neighbour: PeerId,
@@ -313,6 +319,7 @@ impl Node<'_> {
                 .values()
                 .map(|connection| connection.peer)
                 .collect();
+            self.proven_after |= !open.is_empty();
             open.into_iter().for_each(|peer| self.rule.alive(peer));
         }
     }
@@ -351,6 +358,7 @@ impl Node<'_> {
             endpoint,
         };
         self.rule.established(&connection, failed);
+        self.proven_after |= !self.trace.is_outage(self.now);
         let told = self.trace.identifies(peer, self.now);
         self.rule.identified(connection.peer, &told);
         self.connections.push(Reverse((until, self.ids)));
@@ -363,6 +371,12 @@ impl Node<'_> {
     fn application_dials(&mut self, peer: Peer) {
         let began = self.now;
         let id = self.trace.nodes[peer].id;
+        if let Some(before) = &mut self.before_outage
+            && !self.trace.is_outage(began)
+        {
+            // What comes of this dial is not the outage's doing.
+            before.retain(|(other, _)| *other != peer);
+        }
         let place = self
             .trace
             .place(peer, began)
@@ -462,6 +476,12 @@ impl Node<'_> {
         }
         attempts.sort_by_key(|(_, end, ..)| *end);
         // The first transport that answers ends the dial; who else was still trying is not heard of.
+        for (.., address) in &attempts {
+            match self.trace.is_outage(now) {
+                true => self.failed_in_outage.insert(bare(address)),
+                false => self.failed_in_outage.remove(&bare(address)),
+            };
+        }
         let won = attempts
             .iter()
             .position(|(_, _, answer, _)| matches!(answer, Answer::Peer(_)));
@@ -583,7 +603,7 @@ impl Node<'_> {
         self.figures.starts[figure].push(f64::from(dials));
     }
 
-    /// Compares what is offered first right before and right after an outage.
+    /// Compares what is offered first right before an outage, and after it, once something has proven that it is over.
     fn outage(&mut self) {
         let outage = self.trace.is_outage(self.now);
         match (&self.before_outage, outage) {
@@ -595,9 +615,11 @@ impl Node<'_> {
                 }
                 first.retain(|first| self.proven.contains(first));
                 self.before_outage = Some(first);
+                self.proven_after = false;
+                self.failed_in_outage.clear();
                 self.failures_before = self.rule.failures().unwrap_or_default();
             }
-            (Some(before), false) => {
+            (Some(before), false) if self.proven_after => {
                 for (peer, address) in before {
                     let offers = self.rule.offers(self.trace.nodes[*peer].id);
                     self.figures.kept.0 +=
@@ -606,6 +628,9 @@ impl Node<'_> {
                 }
                 self.before_outage = None;
                 for (address, failures) in self.rule.failures().unwrap_or_default() {
+                    if !self.failed_in_outage.contains(&address.1) {
+                        continue;
+                    }
                     let before = self.failures_before.get(&address).copied();
                     self.figures.in_outages.0 +=
                         failures.saturating_sub(before.unwrap_or_default());

@@ -9,4 +9,4 @@ mod tests;
 pub(crate) use packed::{
     Addresses, Has, Head, Known, MAX_ADDRESS_LEN, MAX_ADDRESSES, Packed, id_bytes,
 };
-pub(crate) use shared::{Lists, Texts, same_set};
+pub(crate) use shared::{Bookmark, Lists, Texts, same_set};

@@ -44,6 +44,23 @@ struct Speakers {
     lists: Vec<u32>,
 }
 
+/// How far a walk over those who speak a protocol has come: so many lists, and members of the last of them, are left.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bookmark {
+    lists: usize,
+    members: usize,
+}
+
+impl Bookmark {
+    pub(crate) const START: Self = Self {
+        lists: usize::MAX,
+        members: usize::MAX,
+    };
+}
+
+/// What going to another list takes, in members.
+const STEPS_PER_LIST: usize = 16;
+
 impl Lists {
     pub(crate) fn get(&self, number: u32) -> Option<&Arc<[StreamProtocol]>> {
         self.lists.get(number as usize).map(|list| &list.names)
@@ -84,15 +101,46 @@ impl Lists {
         list.members.get(place).copied()
     }
 
-    /// Those who speak a protocol, by list: nobody stands in two.
-    pub(crate) fn speakers(&self, name: &str) -> impl ExactSizeIterator<Item = &[u32]> + '_ {
+    /// Some of those who speak a protocol, and where to go on: `None` at the end. It goes from the end to the beginning,
+    /// so that whoever stays is met although others go in between and the last take their places.
+    pub(crate) fn speakers(
+        &self,
+        name: &str,
+        from: Bookmark,
+        steps: usize,
+    ) -> (Vec<u32>, Option<Bookmark>) {
         let hash = self.hasher.hash_one(name);
         let speakers = self
             .speakers
             .find(hash, |other| other.name.as_ref() == name);
         let lists = speakers.map_or(&[][..], |speakers| &speakers.lists);
-        let members = |number: &u32| self.lists[*number as usize].members.as_slice();
-        lists.iter().map(members)
+        let (mut found, mut steps) = (Vec::new(), steps);
+        // The list where it stopped may be gone, or have taken the place of another: before it, nothing was met yet.
+        let mut at = match from.lists > lists.len() {
+            true => Bookmark {
+                lists: lists.len(),
+                ..Bookmark::START
+            },
+            false => from,
+        };
+        while let Some(number) = at.lists.checked_sub(1).and_then(|list| lists.get(list)) {
+            if steps < STEPS_PER_LIST {
+                return (found, Some(at));
+            }
+            let members = &self.lists[*number as usize].members;
+            let end = at.members.min(members.len());
+            let start = end.saturating_sub(steps);
+            found.extend_from_slice(&members[start..end]);
+            steps = (steps - (end - start)).saturating_sub(STEPS_PER_LIST);
+            at = match start {
+                0 => Bookmark {
+                    lists: at.lists - 1,
+                    ..Bookmark::START
+                },
+                members => Bookmark { members, ..at },
+            };
+        }
+        (found, None)
     }
 
     /// How many different lists there are.
@@ -303,7 +351,8 @@ mod tests {
                 }
                 for n in 0..6 {
                     let name = format!("/{n}");
-                    let mut found: Vec<u32> = lists.speakers(&name).flatten().copied().collect();
+                    let (mut found, rest) = lists.speakers(&name, Bookmark::START, usize::MAX);
+                    assert!(rest.is_none());
                     let speaks = |names: &[StreamProtocol]| names.iter().any(|other| other.as_ref() == name);
                     let mut told: Vec<u32> = members.iter().filter(|(_, (_, _, names))| speaks(names)).map(|(slot, _)| *slot).collect();
                     found.sort_unstable();
@@ -318,6 +367,60 @@ mod tests {
                 different.sort();
                 different.dedup();
                 prop_assert_eq!(lists.len(), different.len());
+            }
+        }
+    }
+
+    type Members = HashMap<u32, (u32, u32)>;
+
+    /// Whoever is there goes, whoever is not comes.
+    fn act(lists: &mut Lists, members: &mut Members, slot: u32, names: &[u8]) {
+        match members.remove(&slot) {
+            Some((number, place)) => {
+                if let Some(moved) = lists.leave(number, place) {
+                    members.get_mut(&moved).expect("a member").1 = place;
+                }
+            }
+            None => _ = members.insert(slot, lists.join(&list(names), slot)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_meets_all_who_stay_whoever_comes_and_goes_meanwhile(
+            stay in prop::collection::vec(prop::collection::vec(0..4_u8, 0..3), 80),
+            // Twenty at once, so that whole lists come and go.
+            acts in prop::collection::vec((0..6_u32, 4..9_u8), 8..60),
+            steps in STEPS_PER_LIST..64,
+        ) {
+            let (mut lists, mut members) = (Lists::default(), Members::new());
+            let toggle = |lists: &mut _, members: &mut _, (twenty, name): (u32, u8)| {
+                for n in 0..20 {
+                    act(lists, members, twenty * 20 + n, &[9, name]);
+                }
+            };
+            let (before, during) = acts.split_at(acts.len() / 2);
+            let mut stay = (1_000..).zip(&stay);
+            for twenty in before {
+                for (slot, names) in stay.by_ref().take(20) {
+                    act(&mut lists, &mut members, slot, &[&[9], &names[..]].concat());
+                }
+                toggle(&mut lists, &mut members, *twenty);
+            }
+            let stayers: Vec<u32> = members.keys().copied().filter(|slot| *slot >= 1_000).collect();
+            let (mut met, mut next) = (std::collections::HashSet::new(), Some(Bookmark::START));
+            let mut during = during.iter();
+            while let Some(from) = next {
+                let page;
+                (page, next) = lists.speakers("/9", from, steps);
+                prop_assert!(page.len() <= steps);
+                met.extend(page);
+                if let Some(twenty) = during.next() {
+                    toggle(&mut lists, &mut members, *twenty);
+                }
+            }
+            for slot in stayers {
+                prop_assert!(met.contains(&slot), "{}", slot);
             }
         }
     }

@@ -2,9 +2,11 @@
 
 use std::{
     fs::{File, TryLockError},
-    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
@@ -14,21 +16,22 @@ use super::{Batch, Datastore, DatastoreError, KeyValue};
 
 mod folder;
 mod journal;
+mod lost;
 pub(crate) mod name;
+mod opening;
 mod reading;
 #[cfg(test)]
 mod tests;
 mod trouble;
 mod walk;
 
-use folder::{Folder, Found, Listing, find, make_folder, private};
+use folder::Folder;
 use journal::Operations;
-use name::{Names, Place, SERVICE};
+use lost::Trace;
+use name::Names;
+use opening::{make_root, open_hint, refused};
 use trouble::Trouble;
 use walk::Walk;
-
-/// Notes that files stand where portable names put them.
-const PORTABLE: &str = "portable";
 
 /// A [`Datastore`] in a folder of files, in the layout of js-libp2p's `datastore-fs`: the value of `/a/b` is the
 /// content of `a/b.data`. A folder that a js-libp2p node wrote can be opened, used, and given back.
@@ -43,9 +46,10 @@ const PORTABLE: &str = "portable";
 /// - A commit of several keys is first written to a journal, synced. From then on it is whole for all that read
 ///   through this datastore, also after a crash of the process or the machine: the next call of
 ///   [`FsDatastore::open`] finishes it. Across peers a commit is atomic too.
-/// - When a commit fails with its journal written (a disk that became full in its midst), the error is returned,
-///   readers see the commit as done, and each later commit, [`Datastore::close`] and the next [`FsDatastore::open`] try to
-///   finish it first.
+/// - When a commit fails with its journal written (a disk that became full in its midst, a folder where a file belongs),
+///   the error is returned and names the file, readers see the commit as done, and each later commit, [`Datastore::close`] and
+///   the next [`FsDatastore::open`] try to finish it first. As long as they cannot, no other commit is begun: each fails
+///   with the same error and leaves nothing behind.
 /// - Other programs see a commit file by file. After a crash, open and close the folder once before a js-libp2p
 ///   node gets it; else it may find half a commit, and a later [`FsDatastore::open`] would write the other half over
 ///   what the node has written since.
@@ -81,6 +85,11 @@ const PORTABLE: &str = "portable";
 /// leaves of those is removed at the next [`FsDatastore::open`]. The lock keeps out other processes and stores that
 /// use this type. js-libp2p neither takes nor honours locks: never run both on one folder.
 ///
+/// When that folder is removed or replaced while it is in use, alone or with all that is around it, the next commit
+/// notices. It takes hold of what is there now, makes it where nothing is, and fails with [`DatastoreError::Lost`];
+/// the store then writes everything that it holds. What stands in there of other peers is left. (Elsewhere than on Unix
+/// it is noticed when the folder is gone.) Where a disk was unmounted none is made. That single files were removed is not noticed.
+///
 /// New files and folders can be read by their owner only, also where the old file was open to others. What
 /// js-libp2p made and nobody has changed stays as it is.
 ///
@@ -102,16 +111,28 @@ const PORTABLE: &str = "portable";
 /// # futures::executor::block_on(example(libp2p_identity::PeerId::random(), folder.path()))?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct FsDatastore {
     shared: Arc<Shared>,
+    /// The losses that this handle has told of.
+    told: AtomicU64,
+}
+
+impl Clone for FsDatastore {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            told: AtomicU64::new(self.told.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Shared {
     /// As the user spelt it.
     path: PathBuf,
-    folder: Folder,
+    /// Whether portable names were asked for.
+    portable: bool,
     /// Held by a commit, and while a folder is listed: a file system may show a file that is replaced meanwhile
     /// twice, or not at all.
     writing: Mutex<()>,
@@ -121,8 +142,14 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     hold: Hold,
+    /// Exchanged when another folder is in its place.
+    folder: Arc<Folder>,
     /// What stands in the journal: readers see it as done.
     unfinished: Arc<Operations>,
+    /// Whether the journal may be gone after a power cut.
+    in_doubt: bool,
+    /// How often what was committed turned out to be gone.
+    losses: u64,
 }
 
 /// The locked file.
@@ -152,6 +179,7 @@ enum Hold {
     /// By the lock on this file, alone.
     Owner {
         _lock: Lock,
+        trace: Trace,
     },
     /// To be read, together with others; without a lock where there is no file for one.
     Reader {
@@ -188,179 +216,54 @@ impl FsDatastore {
     }
 
     fn open_with(path: &Path, portable: bool) -> Result<Self, DatastoreError> {
-        let refused = |hint, source: io::Error| DatastoreError::Open {
-            location: path.display().to_string(),
-            hint,
-            source: source.into(),
-        };
-        let made = match make_folder(path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => {
-                return Err(refused(
-                    open_hint(&error, "the folder cannot be made"),
-                    error,
-                ));
-            }
-        };
+        let made = make_root(path, path)?;
         // What the path leads to now counts, whatever becomes of the working directory or of a link.
-        let root = path
-            .canonicalize()
-            .map_err(|error| refused(open_hint(&error, "the folder cannot be read"), error))?;
-        match make_folder(&root.join(SERVICE)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(refused(
-                    open_hint(&error, "the folder cannot be written"),
-                    error,
-                ));
-            }
-            _ => {}
-        }
-        let mut folder = Folder {
+        let root = path.canonicalize().map_err(|error| {
+            refused(path, open_hint(&error, "the folder cannot be read"), error)
+        })?;
+        let folder = Folder {
             root,
             names: Names::Exact,
             #[cfg(test)]
             fault: tests::Fault::default(),
         };
-        let lock = private()
-            .truncate(false)
-            .open(folder.service("lock"))
-            .map_err(|error| refused(open_hint(&error, "its lock cannot be opened"), error))?;
-        // Held by what unlocks from here on, so that an opening that fails below lets the folder go, too.
-        let lock = match Lock::alone(lock) {
-            Ok(lock) => lock,
-            Err(TryLockError::WouldBlock) => {
-                return Err(DatastoreError::Locked {
-                    location: path.display().to_string(),
-                });
-            }
-            Err(TryLockError::Error(error)) => {
-                let hint = "its file system has no locks; choose a folder on another one";
-                return Err(refused(hint, error));
-            }
-        };
-        let unfinished = prepare(&mut folder, made, portable).map_err(|trouble| DatastoreError::Open {
-            location: path.display().to_string(),
-            hint: "what was left in it cannot be put in order; the cause names the file and what to do",
-            source: trouble.into(),
-        })?;
         Ok(Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                folder,
+                portable,
                 writing: Mutex::default(),
-                state: Mutex::new(State {
-                    hold: Hold::Owner { _lock: lock },
-                    unfinished: Arc::new(unfinished),
-                }),
+                state: Mutex::new(State::take(path, folder, made, portable)?),
             }),
+            told: AtomicU64::new(0),
         })
     }
-}
 
-fn open_hint(error: &io::Error, other: &'static str) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "the folder above it, or what it links to, does not exist; create that first"
+    /// Fails once, through each handle, after what was committed turned out to be gone.
+    fn tell_of_losses(&self) -> Result<(), DatastoreError> {
+        let losses = self.shared.state.lock().losses;
+        if self.told.swap(losses, Ordering::Relaxed) == losses {
+            Ok(())
+        } else {
+            Err(self.shared.lost())
         }
-        io::ErrorKind::NotADirectory => "it is a file, or leads through one; name a folder",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "it cannot be read and written; check who owns it, and whether the disk is read-only"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "there is no space left; make some"
-        }
-        _ => other,
     }
-}
 
-/// Puts in order what the last owner has left. Returns what it could not finish.
-fn prepare(folder: &mut Folder, made: bool, portable: bool) -> Result<Operations, Trouble> {
-    let service = folder.root.join(SERVICE);
-    if !matches!(find(&service)?, Found::Folder) {
-        return Err(Trouble::of(&service, "not a folder; move it away"));
-    }
-    if let Some(above) = folder.root.parent().filter(|_| made) {
-        folder.sync_folder(above)?;
-    }
-    folder.sync_folder(&folder.root)?;
-    folder.remove_temporary()?;
-    let marker = folder.service(PORTABLE);
-    let was_portable = marker.exists();
-    let names = match portable {
-        true => Names::Portable,
-        false => folder.probe(),
-    };
-    // A commit is finished as it was begun.
-    folder.names = if was_portable { Names::Portable } else { names };
-    let mut unfinished = Operations::new();
-    if let Some(content) = folder.read_journal()? {
-        let damaged =
-            "damaged; without it the last commit may be there in part; remove it to go on";
-        let operations = journal::decode(&content)
-            .ok_or_else(|| Trouble::of(&folder.service("journal"), damaged))?;
-        tracing::info!(
-            keys = operations.len(),
-            "finishing a commit that was cut short"
-        );
-        match folder
-            .apply(&operations)
-            .and_then(|()| folder.remove_journal())
-        {
-            Ok(()) => {}
-            // Readers see it as done, and the next commit tries again: a full disk is no reason not to start.
-            Err(trouble) if folder.names == names => {
-                tracing::warn!(
-                    error = &trouble as &dyn std::error::Error,
-                    "could not finish a commit that was cut short"
-                );
-                unfinished = operations;
-            }
-            Err(trouble) => return Err(trouble),
+    fn apply(&self, batch: Batch) -> Result<(), DatastoreError> {
+        let shared = &*self.shared;
+        let _writing = shared.writing.lock();
+        shared.now("commit")?;
+        if shared.is_read_only() {
+            let source = "it was opened to be read only";
+            return Err(DatastoreError::failed("commit", shared.location(), source));
         }
+        shared.look_at_the_folder()?;
+        self.tell_of_losses()?;
+        let written = shared.write(batch);
+        written.map_err(|trouble| shared.failed("commit", trouble))?;
+        // It may have gone into a folder that no path leads to any longer.
+        shared.look_at_the_folder()?;
+        self.tell_of_losses()
     }
-    folder.names = names;
-    if names == Names::Portable {
-        private()
-            .open(&marker)
-            .and_then(|marker| marker.sync_all())
-            .map_err(|error| Trouble::io(&marker, error))?;
-    }
-    if was_portable || names == Names::Portable {
-        move_all(folder)?;
-    }
-    if was_portable && names == Names::Exact {
-        std::fs::remove_file(&marker).map_err(|error| Trouble::io(&marker, error))?;
-    }
-    Ok(unfinished)
-}
-
-/// Moves every file to where the names of now put its key. Where both are there, the one that js-libp2p sees stays:
-/// nobody else can have written it since the last move.
-fn move_all(folder: &Folder) -> Result<(), Trouble> {
-    let mut above = vec![String::new()];
-    while let Some(path) = above.pop() {
-        // All that js-libp2p may have made, not only what is a portable name.
-        let Listing { folders, files } = folder.list(Names::Exact, &path)?;
-        above.extend(folders.into_iter().map(|name| format!("{path}/{name}")));
-        for file in files {
-            let place = Place::found(&path, file);
-            let Some((key, value)) = folder.entry(&place)? else {
-                continue;
-            };
-            let belongs = |names: Names| names.place(&key) == place;
-            if belongs(folder.names) || !(belongs(Names::Exact) || belongs(Names::Portable)) {
-                continue;
-            }
-            let stays = place.keyed && folder.get(&key)?.is_some();
-            tracing::debug!(
-                key,
-                "moving an entry to where this file system keeps it apart"
-            );
-            folder.move_entry(&key, (!stays).then_some(value), &place)?;
-        }
-    }
-    Ok(())
 }
 
 impl Shared {
@@ -376,11 +279,20 @@ impl Shared {
         DatastoreError::failed(operation, self.location(), trouble)
     }
 
-    /// What stands in the journal, if the datastore is open.
-    fn unfinished(&self, operation: &'static str) -> Result<Arc<Operations>, DatastoreError> {
+    fn folder(&self) -> Arc<Folder> {
+        self.state.lock().folder.clone()
+    }
+
+    /// Where the files are, what stands in the journal, and the losses so far, if the datastore is open.
+    fn now(
+        &self,
+        operation: &'static str,
+    ) -> Result<(Arc<Folder>, Arc<Operations>, u64), DatastoreError> {
         let state = self.state.lock();
         match state.hold {
-            Hold::Owner { .. } | Hold::Reader { .. } => Ok(state.unfinished.clone()),
+            Hold::Owner { .. } | Hold::Reader { .. } => {
+                Ok((state.folder.clone(), state.unfinished.clone(), state.losses))
+            }
             Hold::Closed => Err(DatastoreError::Closed {
                 operation,
                 location: self.location(),
@@ -389,63 +301,71 @@ impl Shared {
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, DatastoreError> {
-        if let Some(value) = self.unfinished("read")?.get(key) {
+        let (folder, unfinished, _) = self.now("read")?;
+        if let Some(value) = unfinished.get(key) {
             return Ok(value.clone());
         }
-        self.folder
+        folder
             .get(key)
             .map_err(|trouble| self.failed("read", trouble))
     }
 
-    fn commit(&self, batch: Batch) -> Result<(), DatastoreError> {
-        let _writing = self.writing.lock();
-        let unfinished = self.unfinished("commit")?;
-        if self.is_read_only() {
-            let source = "it was opened to be read only";
-            return Err(DatastoreError::failed("commit", self.location(), source));
-        }
-        self.write(&unfinished, batch)
-            .map_err(|trouble| self.failed("commit", trouble))
-    }
-
-    fn write(&self, unfinished: &Arc<Operations>, batch: Batch) -> Result<(), Trouble> {
-        let mut operations = Operations::clone(unfinished);
-        operations.extend(batch);
-        if operations.is_empty() {
-            return Ok(());
-        }
-        if operations.len() == 1 && unfinished.is_empty() {
+    fn write(&self, batch: Batch) -> Result<(), Trouble> {
+        let folder = self.folder();
+        self.finish(&folder)?;
+        let operations: Operations = batch.into_iter().collect();
+        match operations.len() {
+            0 => return Ok(()),
             // A rename is whole or not at all by itself.
-            return self.folder.apply(&operations);
+            1 => return folder.apply(&operations),
+            _ => {}
         }
-        let written = match operations == **unfinished {
-            // It stands there.
-            true => Ok(()),
-            false => self.folder.write_journal(&journal::encode(&operations)),
-        };
-        // If it was renamed and not synced, it may be there after a crash: then it counts from now on.
-        let in_doubt = written.is_err() && unfinished.is_empty() && self.folder.has_journal();
-        let operations = Arc::new(operations);
-        if written.is_ok() || in_doubt {
-            self.state.lock().unfinished = operations.clone();
+        let written = folder.write_journal(&journal::encode(&operations));
+        // If it was renamed and not synced, it may be there after a crash: it counts from now on.
+        if written.is_ok() || folder.has_journal() {
+            let mut state = self.state.lock();
+            (state.unfinished, state.in_doubt) = (Arc::new(operations), written.is_err());
         }
         written?;
-        self.folder.apply(&operations)?;
-        self.folder.remove_journal()?;
+        self.finish(&folder)
+    }
+
+    /// Does what stands in the journal. As long as that fails nothing is added to it, or it would grow with every
+    /// commit: whoever commits keeps what is unsaved.
+    fn finish(&self, folder: &Folder) -> Result<(), Trouble> {
+        let (unfinished, in_doubt) = {
+            let state = self.state.lock();
+            (state.unfinished.clone(), state.in_doubt)
+        };
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        if in_doubt {
+            folder.write_journal(&journal::encode(&unfinished))?;
+            self.state.lock().in_doubt = false;
+        }
+        folder.apply(&unfinished)?;
+        folder.remove_journal()?;
         self.state.lock().unfinished = Arc::default();
         Ok(())
     }
 
     fn close(&self) -> Result<(), DatastoreError> {
         let _writing = self.writing.lock();
-        let finished = match self.unfinished("close") {
+        let finished = match self.now("close") {
             Ok(_) if self.is_read_only() => Ok(()),
-            Ok(unfinished) => self.write(&unfinished, Batch::default()),
+            Ok((_, unfinished, _)) if unfinished.is_empty() => Ok(()),
+            // It is not to be done to a folder of others.
+            Ok(_) if !self.is_ours() => Err(self.lost()),
+            Ok((folder, ..)) => {
+                let finished = self.finish(&folder);
+                finished.map_err(|trouble| self.failed("close", trouble))
+            }
             // Closed before.
             Err(_) => return Ok(()),
         };
         self.state.lock().hold = Hold::Closed;
-        finished.map_err(|trouble| self.failed("close", trouble))
+        finished
     }
 }
 
@@ -468,7 +388,7 @@ impl Datastore for FsDatastore {
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {
-        async move { self.shared.commit(batch) }.boxed()
+        async move { self.apply(batch) }.boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {

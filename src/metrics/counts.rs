@@ -101,7 +101,8 @@ impl Standings {
     }
 }
 
-/// As [`Rules::standing`](crate::record::Rules), once what is due has been collected.
+/// As [`Rules::standing`](crate::record::Rules), once what is due has been collected; but what the peer told itself, too,
+/// counts as self-told until it is forgotten.
 fn standing(history: &History) -> Standing {
     match history.flags.contains(Flags::IN_USE) || history.is_dialled() {
         true => Standing::Proven,

@@ -6,10 +6,14 @@ use libp2p_identity::PeerId;
 
 use super::condition::Conditions;
 use crate::{
+    compact::Bookmark,
     inner::{Inner, PAGE},
     record::Rules,
     view::View,
 };
+
+/// How many slots, of 4 bytes each, are copied under one hold of the lock.
+const PAGE_OF_SLOTS: usize = 4_096;
 
 /// What is taken of a record under the lock, with the slot in which it lies.
 pub(super) type Take<T> = fn(u32, View<'_>, Rules<'_>) -> T;
@@ -48,7 +52,7 @@ pub(super) fn candidates(inner: &Inner, conditions: &Conditions) -> Slots {
     }
     let lists = conditions.speaks.iter();
     let fewest = lists
-        .filter_map(|any| speakers(inner, any))
+        .map(|any| speakers(inner, any))
         .min_by_key(|slots| slots.len());
     fewest.map_or(Slots::All, Slots::These)
 }
@@ -66,15 +70,20 @@ fn connected(inner: &Inner) -> Vec<u32> {
     slots
 }
 
-/// Those who speak one of the protocols; `None` when the index cannot tell.
-fn speakers(inner: &Inner, protocols: &[String]) -> Option<Vec<u32>> {
+/// Those who speak one of the protocols.
+fn speakers(inner: &Inner, protocols: &[String]) -> Vec<u32> {
     let mut slots = Vec::new();
     for name in protocols {
-        slots.extend(inner.read(|state, _| state.table.speakers(name))?);
+        let mut next = Some(Bookmark::START);
+        while let Some(from) = next {
+            let page;
+            (page, next) = inner.read(|state, _| state.table.speakers(name, from, PAGE_OF_SLOTS));
+            slots.extend(page);
+        }
     }
     slots.sort_unstable();
     slots.dedup();
-    Some(slots)
+    slots
 }
 
 /// What meets the conditions, a page at a time. A page can be empty.

@@ -36,6 +36,7 @@ impl Record {
         delta: &mut Delta,
     ) {
         let limit = rules.config.addresses_limit();
+        delta.announced |= sources.contains(Sources::MDNS);
         let mut newcomers = Vec::new();
         for address in told {
             let Some(address) = self.normalise(address, rules, delta) else {
@@ -131,7 +132,7 @@ impl Record {
             let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
             if entry.history.is_pinned() || (keep_proven && proven) {
                 if entry.history.sources.contains(source) {
-                    entry.history.sources.remove(source);
+                    take_back(&mut entry.history, source);
                     delta.save_later |= Books::ADDRESSES;
                 }
                 return true;
@@ -222,17 +223,16 @@ impl Record {
         });
         let epoch = self.epoch;
         self.addresses.retain_mut(|entry| {
-            let sources = &mut entry.history.sources;
             let named = told
                 .as_ref()
                 .is_none_or(|told| told.contains(&entry.address));
-            if !named || !sources.intersects(source) {
+            if !named || !entry.history.sources.intersects(source) {
                 return true;
             }
-            sources.remove(source);
+            take_back(&mut entry.history, source);
             delta.save_later |= Books::ADDRESSES;
             // What is left of it may have been too long ago.
-            if sources.is_empty() || rules.has_expired(&entry.history, epoch) {
+            if entry.history.sources.is_empty() || rules.has_expired(&entry.history, epoch) {
                 delta.change(Books::ADDRESSES);
                 return false;
             }
@@ -437,11 +437,27 @@ impl Record {
             if history.flags.contains(Flags::IN_USE) && kept != (now, now) {
                 (history.success, history.last_heard) = (now, now);
                 delta.save_later |= Books::ADDRESSES;
-            } else if history.flags.contains(Flags::HELD)
+            } else if history.flags.intersects(Flags::HELD | Flags::ANNOUNCED)
                 && is_worth_touching(history, epoch, rules)
             {
                 history.last_heard = now;
                 delta.save_later |= Books::ADDRESSES;
+            }
+        }
+    }
+
+    /// Nobody will say any more when what mDNS announced is over: from now on it ages.
+    pub(crate) fn no_longer_announced(&mut self, rules: Rules<'_>, delta: &mut Delta) {
+        let now = self.step(rules.now);
+        let epoch = self.epoch;
+        for entry in &mut self.addresses {
+            let history = &mut entry.history;
+            if history.flags.contains(Flags::ANNOUNCED) {
+                history.flags.remove(Flags::ANNOUNCED);
+                if is_worth_touching(history, epoch, rules) {
+                    delta.save_later |= Books::ADDRESSES;
+                }
+                history.last_heard = now;
             }
         }
     }
@@ -540,9 +556,12 @@ impl Record {
             last_heard: now,
             ..History::default()
         };
+        history
+            .flags
+            .set(Flags::ANNOUNCED, sources.contains(Sources::MDNS));
         if self.connected {
             // It may have been dropped while a connection to it is open: whoever tells it again, it is in use.
-            history.flags = rules.links.flags(&self.id, address.as_ref());
+            history.flags |= rules.links.flags(&self.id, address.as_ref());
             if history.flags.contains(Flags::IN_USE) {
                 history.sources |= Sources::DIALLED;
                 history.success = now;
@@ -565,6 +584,9 @@ impl Record {
             return false;
         };
         let proven = rules.standing(&entry.history, epoch) == Standing::Proven;
+        if sources.contains(Sources::MDNS) {
+            entry.history.flags.insert(Flags::ANNOUNCED);
+        }
         if !entry.history.sources.contains(sources) {
             // A first success must survive a crash; another source of hearsay may wait.
             let weight = (Sources::DIALLED | Sources::PINNED).intersects(sources);
@@ -669,6 +691,14 @@ impl Record {
             || worth < needed
             || (worth == needed && rules.is_stale(heard, lifetime));
         yields.then_some(at)
+    }
+}
+
+/// Whoever told an address tells it no longer.
+fn take_back(history: &mut History, source: Sources) {
+    history.sources.remove(source);
+    if source.contains(Sources::MDNS) {
+        history.flags.remove(Flags::ANNOUNCED);
     }
 }
 

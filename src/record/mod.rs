@@ -94,6 +94,8 @@ pub(crate) struct Delta {
     pub(crate) refused: Reasons,
     /// What came of dials, by the standing that the address had: the model learns from it.
     pub(crate) outcomes: Vec<(Standing, bool)>,
+    /// mDNS told something.
+    pub(crate) announced: bool,
 }
 
 impl Delta {

@@ -18,6 +18,7 @@ use crate::{
     links::Links,
     quality::{self, Model},
     refusal::Refused,
+    silent::Silent,
 };
 
 /// The time, the limits and what this node has learnt: all that a rule depends on.
@@ -34,6 +35,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) secret: &'a RandomState,
     pub(crate) links: &'a Links,
     pub(crate) claims: &'a Claims,
+    /// What was dialled lately and said nothing.
+    pub(crate) silent: &'a Silent,
 }
 
 impl Rules<'_> {
@@ -44,9 +47,18 @@ impl Rules<'_> {
                 .is_some_and(|at| self.now.since(at) < self.config.proven_lifetime());
         if proven {
             Standing::Proven
+        } else if history.told() == Standing::SelfTold && self.is_own_word_over(history, epoch) {
+            Standing::Hearsay
         } else {
             history.told()
         }
+    }
+
+    /// Whether the peer's own word of it is over, and the address only there still for that of others.
+    fn is_own_word_over(&self, history: &History, epoch: Epoch) -> bool {
+        let heard = epoch.time(history.last_heard).unwrap_or_default();
+        let lifetime = quality::lifetime(Standing::SelfTold, history, epoch, self.config);
+        history.is_told_by_others() && self.now.since(heard) >= lifetime
     }
 
     /// The estimated chance that a dial made now succeeds, for an address of this standing.
@@ -56,7 +68,8 @@ impl Rules<'_> {
 
     /// When the address is forgotten if nothing more is heard of it; `None` for never.
     pub(crate) fn expires(&self, history: &History, epoch: Epoch) -> Option<Timestamp> {
-        if history.is_pinned() || history.flags.intersects(Flags::IN_USE | Flags::HELD) {
+        let held = Flags::IN_USE | Flags::HELD | Flags::ANNOUNCED;
+        if history.is_pinned() || history.flags.intersects(held) {
             return None;
         }
         let heard = epoch.time(history.last_heard).unwrap_or_default();

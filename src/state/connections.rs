@@ -5,16 +5,34 @@ use libp2p_identity::PeerId;
 
 use super::{By, MAX_OWN, Now, State, Written, rules};
 use crate::{
+    address::bare_bytes,
     event::Cause,
     network::{Failure, Scope},
-    record::{Delta, Outcome, Record, Rules},
+    record::{Books, Delta, Outcome, Record, Rules},
 };
 
 impl State {
     /// A dial failed for a reason that may lie with the network: it counts once that has proved to work.
-    pub(crate) fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr) {
+    pub(crate) fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr, now: Now) {
+        self.dial_said_nothing(&peer, address, now);
         let address = address.clone();
         self.network.failed(Failure { peer, address });
+    }
+
+    /// A dial came to nothing, which does not count, or not yet.
+    pub(crate) fn dial_said_nothing(&mut self, peer: &PeerId, address: &Multiaddr, now: Now) {
+        let max_len = self.config.address_len_limit();
+        if let Ok(Some(bare)) = bare_bytes(peer, address.as_ref(), max_len) {
+            let scope = Scope::of(address);
+            self.network.silent.note(peer, bare, scope, now.wall);
+        }
+    }
+
+    fn dial_said_something(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let max_len = self.config.address_len_limit();
+        if let Ok(Some(bare)) = bare_bytes(peer, address.as_ref(), max_len) {
+            self.network.silent.clear(peer, bare);
+        }
     }
 
     /// Something proved that the network works in the scope of an address.
@@ -22,7 +40,7 @@ impl State {
         self.scope_works(Scope::of(address), now);
     }
 
-    fn scope_works(&mut self, scope: Scope, now: Now) {
+    pub(crate) fn scope_works(&mut self, scope: Scope, now: Now) {
         for Failure { peer, address } in self.network.proved(scope, now.elapsed) {
             self.dialled(peer, &address, Outcome::Failure, now);
         }
@@ -36,6 +54,7 @@ impl State {
         outcome: Outcome,
         now: Now,
     ) -> Written {
+        self.dial_said_something(&peer, address);
         self.edit_known(peer, By::Swarm, Cause::Dial, now, |record, rules, delta| {
             record.dialled(address, outcome, rules, delta);
         })
@@ -65,6 +84,7 @@ impl State {
 
     pub(crate) fn connection_opened(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Now) {
         self.links.open(peer, endpoint);
+        self.dial_said_something(&peer, endpoint.get_remote_address());
         if let Some(slot) = self.table.find(&peer) {
             let moved = self.table.note_links(slot, &self.links);
             let mut delta = Delta::default();
@@ -133,6 +153,14 @@ impl State {
         }
     }
 
+    /// What mDNS announces of a peer was good until now; `over` when it will announce nothing more.
+    pub(crate) fn announced_until_now(&mut self, peer: PeerId, over: bool, now: Now) {
+        self.change_silently(peer, now, |record, rules, delta| match over {
+            true => record.no_longer_announced(rules, delta),
+            false => record.touch_in_use(rules, delta),
+        });
+    }
+
     fn change_silently(
         &mut self,
         peer: PeerId,
@@ -146,6 +174,10 @@ impl State {
         let rules = rules!(self, now);
         self.table
             .change(slot, |record| rule(record, rules, &mut delta));
+        if self.pending.is_closed() {
+            // That something is no longer in use after the end is no change that was to be saved.
+            delta.save_later = Books::empty();
+        }
         self.finish(slot, peer, delta, Cause::Dial, now);
     }
 

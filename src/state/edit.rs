@@ -186,6 +186,7 @@ impl State {
         now: Now,
     ) -> Written {
         self.refusals.merge(&delta.refused);
+        self.announced |= delta.announced;
         for (standing, success) in &delta.outcomes {
             self.model.learn(*standing, *success, now.wall);
         }

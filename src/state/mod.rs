@@ -35,6 +35,7 @@ use crate::{
     quality::Model,
     record::Rules,
     refusal::{Reasons, Refusals, Refused},
+    stacks::Stacks,
     table::Table,
     view::View,
 };
@@ -57,6 +58,7 @@ macro_rules! rules {
             secret: &$state.secret,
             links: &$state.links,
             claims: &$state.claims,
+            silent: &$state.network.silent,
         }
     };
 }
@@ -132,6 +134,9 @@ pub(crate) struct State {
     ignored: HashMap<PeerId, Timestamp>,
     pub(crate) model: Model,
     network: Network,
+    pub(crate) stacks: Stacks,
+    /// Whether mDNS has told anything in this run.
+    pub(crate) announced: bool,
     /// Addresses that turned out to be this node's own; forgotten when those change.
     own: VecDeque<Multiaddr>,
     secret: RandomState,
@@ -155,6 +160,8 @@ impl State {
             ignored: HashMap::new(),
             model: Model::default(),
             network: Network::default(),
+            stacks: Stacks::default(),
+            announced: false,
             own: VecDeque::new(),
             secret: RandomState::new(),
         }

@@ -15,7 +15,7 @@ use crate::{
 use crate::{
     address::{Sources, bare_bytes},
     event::Cause,
-    history::{Epoch, History},
+    history::{Epoch, Flags, History},
     record::Rules,
     refusal::Refused,
     view::View,
@@ -172,7 +172,9 @@ fn is_complete(view: &View<'_>, met: u64, source: Sources, rules: Rules<'_>) -> 
 
 /// Whether to hear of an address from this source again is no news.
 fn is_fresh(history: &History, source: Sources, epoch: Epoch, rules: Rules<'_>) -> bool {
+    let is_held = !source.contains(Sources::MDNS) || history.flags.contains(Flags::ANNOUNCED);
     history.sources.contains(source)
+        && is_held
         && !rules.is_word_stale(history, epoch)
         && !rules.is_proof_stale(history, epoch)
 }

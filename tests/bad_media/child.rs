@@ -230,6 +230,51 @@ fn a_disk_that_is_unmounted_is_waited_for_and_nothing_is_written_in_its_stead() 
     println!("{DONE}");
 }
 
+#[cfg(feature = "fs")]
+#[test]
+fn a_folder_on_a_disk_that_was_unmounted_is_waited_for() {
+    use libp2p_peerstore::FsDatastore;
+    const TEST: &str = "child::a_folder_on_a_disk_that_was_unmounted_is_waited_for";
+    let Some(folder) = folder() else {
+        return in_a_namespace(TEST, r#"mount -t tmpfs tmpfs "$0""#);
+    };
+    let (disk, place) = (folder.join("disk"), folder.join("place"));
+    fs::create_dir(&disk).unwrap();
+    fs::create_dir(&place).unwrap();
+    // One of its own: the other end of the mount is on another device.
+    run("mount", &["-t", "tmpfs", "tmpfs", disk.to_str().unwrap()]);
+    let bind = || {
+        run(
+            "mount",
+            &["--bind", disk.to_str().unwrap(), place.to_str().unwrap()],
+        )
+    };
+    bind();
+    // On the disk itself, and in a folder on it.
+    let (itself, below) = (place.clone(), place.join("store"));
+    let mut patients = [&itself, &below].map(|path| Patient::new(FsDatastore::open(path).unwrap()));
+    run("umount", &["--lazy", place.to_str().unwrap()]);
+    for patient in &mut patients {
+        patient.live();
+        for _ in 0..3 {
+            let said = patient.flush_fails();
+            assert!(
+                said.contains(place.to_str().unwrap()) && said.contains("is not mounted"),
+                "{said}"
+            );
+        }
+    }
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+
+    bind();
+    let paths = [itself, below];
+    for (mut patient, path) in patients.into_iter().zip(paths) {
+        patient.recovers();
+        patient.assert_saved(|| FsDatastore::open(&path).unwrap(), 0);
+    }
+    println!("{DONE}");
+}
+
 #[test]
 fn a_read_only_file_system_is_named() {
     const TEST: &str = "child::a_read_only_file_system_is_named";

@@ -127,6 +127,7 @@ fn flip(rounds: usize, seed: u64) {
     }
     println!("{rounds} damaged files: {outcomes:?}");
     assert_eq!(outcomes.refused + outcomes.opened, rounds);
+    assert_eq!(outcomes.panics, 0, "redb panicked, which was caught");
 }
 
 #[test]

@@ -16,6 +16,16 @@ fn file() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// As if it had been written a while after the last commit: the clock of a file system may stand still for some
+/// milliseconds.
+#[cfg(unix)]
+fn is_written_later(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(modified + std::time::Duration::from_secs(1))
+        .unwrap();
+}
+
 fn leftovers(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
 }
@@ -114,8 +124,8 @@ fn a_file_that_is_overwritten_by_another_one_gets_everything() {
     survives_with(
         |path| {
             let other = other(path);
-            std::thread::sleep(std::time::Duration::from_millis(20));
             fs::copy(&other, path).unwrap();
+            is_written_later(path);
             fs::remove_file(other).unwrap();
         },
         60,
@@ -134,9 +144,9 @@ fn a_copy_has_the_rights_of_the_file_and_stands_where_a_link_leads_to() {
     let mut patient = Patient::on(&link);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let (before, content) = (fs::metadata(&path).unwrap(), fs::read(&path).unwrap());
-    std::thread::sleep(std::time::Duration::from_millis(20));
     // The same bytes: nothing is lost, but who wrote them is not known.
     fs::write(&path, content).unwrap();
+    is_written_later(&path);
     patient.live();
     patient.hand.flush(&patient.store);
     let after = fs::metadata(&path).unwrap();
@@ -212,9 +222,9 @@ fn a_folder_that_is_gone_is_waited_for() {
 fn a_file_that_is_overwritten_with_garbage_is_waited_for() {
     waits_for(
         |path| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
             let len = fs::metadata(path).unwrap().len() as usize;
             fs::write(path, vec![0x5a; len]).unwrap();
+            is_written_later(path);
         },
         "peers.redb",
         |path| fs::rename(path, path.with_extension("bad")).unwrap(),

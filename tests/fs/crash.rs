@@ -3,12 +3,13 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
 
-use futures::executor::block_on;
+use futures::{StreamExt, executor::block_on};
 use libp2p_peerstore::{Batch, Datastore, DatastoreError, FsDatastore, KeyValue};
 
 use crate::{SERVICE, entries, files, folder, get, keys, open, put, refused, text};
@@ -207,19 +208,171 @@ fn a_commit_that_does_not_fit_is_not_done_in_part_and_later_ones_are() {
     assert_eq!(files(folder.path()), ["a.data", "b.data"]);
 }
 
+/// What a folder is that was removed and made again: everything is lost, once, and the new one is held as the old one was.
 #[test]
-fn the_folder_may_be_removed_while_it_is_open_and_that_is_an_error() {
+fn a_folder_that_is_removed_or_made_again_is_taken_and_told_to_be_lost_once() {
+    let above = folder();
+    let root = above.path().join("store");
+    let again: [fn(&Path); 4] = [
+        |root| fs::remove_dir_all(root).unwrap(),
+        |root| {
+            fs::remove_dir_all(root).unwrap();
+            fs::create_dir(root).unwrap();
+        },
+        |root| fs::remove_dir_all(root.join(SERVICE)).unwrap(),
+        |root| fs::remove_file(root.join(SERVICE).join("lock")).unwrap(),
+    ];
+    for (n, change) in again.into_iter().enumerate() {
+        let datastore = open(&root);
+        let clone = datastore.clone();
+        put(&datastore, "/a/b", "1");
+        change(&root);
+        let error = block_on(datastore.put("/a/c", vec![])).unwrap_err();
+        assert!(
+            matches!(&error, DatastoreError::Lost { location } if location == root.to_str().unwrap()),
+            "{n}: {error:?}"
+        );
+        assert!(matches!(
+            FsDatastore::open(&root),
+            Err(DatastoreError::Locked { .. })
+        ));
+        put(&datastore, "/a/c", "2");
+        // Each handle is told, as each may be of another store.
+        let error = block_on(clone.put("/a/d", vec![])).unwrap_err();
+        assert!(matches!(error, DatastoreError::Lost { .. }), "{error:?}");
+        put(&clone, "/a/d", "3");
+        let kept = if n < 2 { None } else { Some("1".to_owned()) };
+        assert_eq!(get(&datastore, "/a/b"), kept, "{n}");
+        block_on(datastore.close()).unwrap();
+        assert_eq!(get(&open(&root), "/a/c").unwrap(), "2");
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_of_others_in_its_place_is_written_to_only_when_they_let_it_go() {
+    let above = folder();
+    let (root, other) = (above.path().join("store"), above.path().join("other"));
+    let datastore = open(&root);
+    put(&datastore, "/a", "mine");
+    let theirs = open(&other);
+    put(&theirs, "/b", "theirs");
+    fs::rename(&root, above.path().join("away")).unwrap();
+    fs::rename(&other, &root).unwrap();
+    for _ in 0..2 {
+        let error = block_on(datastore.put("/a", vec![])).unwrap_err();
+        assert!(matches!(error, DatastoreError::Locked { .. }), "{error:?}");
+    }
+    drop(theirs);
+    let error = block_on(datastore.put("/a", vec![])).unwrap_err();
+    assert!(matches!(error, DatastoreError::Lost { .. }), "{error:?}");
+    put(&datastore, "/a", "again");
+    assert_eq!(keys(&datastore), ["/a", "/b"]);
+    assert_eq!(files(&above.path().join("away")), ["a.data"]);
+}
+
+#[test]
+fn a_query_does_not_mix_two_folders() {
     let above = folder();
     let root = above.path().join("store");
     let datastore = open(&root);
-    put(&datastore, "/a", "1");
-    fs::remove_dir_all(&root).unwrap();
-    assert_eq!(get(&datastore, "/a"), None);
-    let error = block_on(datastore.put("/a", vec![])).unwrap_err();
-    assert!(
-        text(&error).contains(root.to_str().unwrap()),
-        "{}",
-        text(&error)
-    );
-    assert!(!root.exists());
+    let mut batch = Batch::default();
+    (0..50).for_each(|n| batch.put(format!("/{n}"), vec![]));
+    block_on(datastore.commit(batch)).unwrap();
+    block_on(async {
+        let mut query = datastore.query("/");
+        query.next().await.unwrap().unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        datastore.clone().put("/x", vec![]).await.unwrap_err();
+        let rest: Vec<_> = query.collect().await;
+        assert!(
+            matches!(rest[..], [Err(DatastoreError::Lost { .. })]),
+            "{rest:?}"
+        );
+    });
+}
+
+/// What is done to a path.
+type Act = fn(&Path);
+
+/// What was begun is finished first, or nothing else is begun: the journal does not grow with each attempt.
+#[test]
+fn a_file_that_cannot_be_written_holds_up_commits_that_leave_nothing_behind() {
+    let obstacles: [(Act, Act, &str); 3] = [
+        (
+            |path| fs::create_dir_all(path).unwrap(),
+            |path| fs::remove_dir(path).unwrap(),
+            "not a file; move it away",
+        ),
+        (
+            |path| symlink("nowhere", path).unwrap(),
+            |path| fs::remove_file(path).unwrap(),
+            "a symbolic link",
+        ),
+        (
+            // The folder is another user's.
+            |path| {
+                fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o500))
+                    .unwrap()
+            },
+            |path| {
+                fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o700))
+                    .unwrap()
+            },
+            "check who owns it",
+        ),
+    ];
+    for (put_there, remove, says) in obstacles {
+        let folder = folder();
+        let path = folder.path().join("peers/addrs/0.data");
+        let datastore = open(folder.path());
+        put(&datastore, "/peers/addrs/1", "old");
+        put_there(&path);
+        if says.contains("owns") && fs::write(path.with_file_name("probe"), "").is_ok() {
+            eprintln!("skipped: this user may write to folders of others");
+            continue;
+        }
+        let commit = |round: u8| {
+            let mut batch = Batch::default();
+            for key in 0..3 {
+                batch.put(format!("/peers/addrs/{key}"), vec![b'a' + round; 9]);
+            }
+            batch.put(format!("/peers/protos/{round}"), vec![round]);
+            block_on(datastore.commit(batch))
+        };
+        let journal = folder.path().join(SERVICE).join("journal");
+        commit(0).unwrap_err();
+        // Some of these obstacles are an error to a query, too.
+        let seen = || {
+            let keys = [
+                "addrs/0",
+                "addrs/1",
+                "addrs/2",
+                "protos/0",
+                "protos/1",
+                "protos/19",
+            ];
+            keys.map(|key| get(&datastore, &format!("/peers/{key}")))
+        };
+        let (written, before) = (fs::read(&journal).unwrap(), seen());
+        assert_eq!(before[0].as_deref(), Some("aaaaaaaaa"));
+        for round in 1..20 {
+            let text = text(&commit(round).unwrap_err());
+            assert!(
+                text.contains("addrs/0.data`") && text.contains(says),
+                "{text}"
+            );
+            assert!(fs::read(&journal).unwrap() == written, "round {round}");
+            assert_eq!(seen(), before, "round {round}");
+            block_on(datastore.put("/x", vec![])).unwrap_err();
+        }
+        assert_eq!(get(&datastore, "/x"), None);
+        remove(&path);
+        // Two in one: what was begun, and what is new.
+        put(&datastore, "/x", "1");
+        assert!(!journal.exists());
+        commit(20).unwrap();
+        assert_eq!(get(&datastore, "/peers/addrs/0").unwrap(), "uuuuuuuuu");
+        assert_eq!(entries(&datastore).len(), 6);
+    }
 }

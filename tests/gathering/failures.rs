@@ -22,6 +22,7 @@ in_every_order!(
     another_peer_that_answers_is_told_of_and_the_expected_one_failed_there,
     an_address_of_the_wrong_peer_is_told_without_the_expected_suffix,
     an_address_that_no_transport_speaks_is_not_offered_again_and_did_not_fail,
+    an_address_that_no_transport_speaks_does_not_fail_beside_one_that_answers,
     a_dial_that_has_no_address_is_no_evidence,
     a_dial_whose_condition_is_false_is_no_evidence,
     a_dial_that_was_broken_off_is_no_evidence,
@@ -220,6 +221,20 @@ async fn an_address_that_no_transport_speaks_is_not_offered_again_and_did_not_fa
     let error = a.swarm.dial(always(peer).build()).unwrap_err();
     assert!(matches!(error, DialError::NoAddresses));
     assert_eq!(a.addresses(peer), [unsupported()]);
+}
+
+async fn an_address_that_no_transport_speaks_does_not_fail_beside_one_that_answers<N: Alone>() {
+    let (mut a, mut b) = (alone::<N>(), silent());
+    let address = b.listen().await;
+    let peer = b.id;
+    let webtransport: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1/webtransport".parse().unwrap();
+    let told = [webtransport.clone(), refused(1), address.clone()];
+    a.store.addresses().add(peer, told);
+    assert_eq!(a.dial(peer).len(), 3);
+    until((&mut a, &mut b), |(a, _)| a.is_connected(peer)).await;
+    assert_eq!(failures(&a, peer, &webtransport), (0, false));
+    assert_eq!(failures(&a, peer, &refused(1)), (1, true));
+    assert_eq!(failures(&a, peer, &address), (0, false));
 }
 
 // --- no evidence ---------------------------------------------------------------------------------------------

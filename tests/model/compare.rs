@@ -324,7 +324,8 @@ impl Naive {
     }
 
     /// What is offered for a dial: the best tier that has an address outside its back-off; else the one that was left
-    /// alone for longest.
+    /// alone for longest. If all of that tier said nothing lately, it has half of the places, and the next tier that has
+    /// anything else has the others.
     fn offers(&self, id: &PeerId, known: &Known, infos: &[AddressInfo]) -> Vec<Multiaddr> {
         let may_be_dialled = |info: &&AddressInfo| {
             let mut addresses = known.addresses.iter();
@@ -340,11 +341,26 @@ impl Naive {
         };
         let candidates: Vec<&AddressInfo> = infos.iter().filter(may_be_dialled).collect();
         let ready = candidates.iter().filter(|info| info.back_off.is_none());
+        let (silent, other): (Vec<&AddressInfo>, Vec<_>) = ready
+            .clone()
+            .copied()
+            .partition(|info| self.is_silent(*id, &info.address));
+        let max = self.config.max_dial_addresses().get();
+        let next = other.iter().map(|info| tier(info)).max();
         let offered: Vec<&AddressInfo> = match ready.clone().map(|info| tier(info)).max() {
+            Some(best) if next.is_some_and(|next| next != best) => {
+                let first = silent.into_iter().filter(|info| tier(info) == best);
+                let second = other.into_iter().filter(|info| Some(tier(info)) == next);
+                let offered: Vec<_> = first.take(max / 2).chain(second).collect();
+                // The order is that of all.
+                let mut ordered = candidates;
+                ordered.retain(|info| offered.iter().any(|it| it.address == info.address));
+                ordered.truncate(max);
+                ordered
+            }
             Some(best) => {
-                let mut offered: Vec<_> =
-                    ready.copied().filter(|info| tier(info) == best).collect();
-                let max = self.config.max_dial_addresses().get();
+                let all = other.into_iter().chain(silent);
+                let mut offered: Vec<_> = all.filter(|info| tier(info) == best).collect();
                 let enough = offered[0].confidence > 0.9;
                 offered.truncate(if enough { max.div_ceil(2) } else { max });
                 offered

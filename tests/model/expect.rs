@@ -6,6 +6,7 @@ use super::{
     World,
     act::{Said, stream_protocols},
     naive::{By, Naive},
+    naive_dials::stack,
     ops::{Book, Failure, Op},
     universe,
 };
@@ -136,13 +137,16 @@ impl Naive {
             Op::Closed(peer) => self.closed(peer),
             Op::DialFailed(peer, tried, failure) => {
                 for address in tried {
+                    if !matches!(failure, Failure::Unsupported) {
+                        self.stacks.insert(stack(&address));
+                    }
                     match failure {
                         Failure::Refused => {
                             self.dial_failed(peer, &address, false);
                             self.works(universe::about(&address).scope);
                         }
                         Failure::TimedOut => self.provisional_failure(peer, &address),
-                        Failure::Unreachable => {}
+                        Failure::Unreachable => self.said_nothing(peer, &address),
                         Failure::Unsupported => self.unsupported(peer, &address),
                     }
                 }

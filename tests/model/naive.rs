@@ -41,6 +41,10 @@ pub struct Naive {
     /// When each part of the network proved to work, and the failures since then.
     pub proofs: BTreeMap<Scope, Proofs>,
     pub provisional: BTreeMap<Scope, Vec<(PeerId, Multiaddr)>>,
+    /// When addresses were last dialled and said nothing, and how often in a row.
+    pub silent: BTreeMap<(PeerId, Multiaddr), (u64, u32)>,
+    /// The protocols of addresses that a transport has dialled, in order.
+    pub stacks: BTreeSet<Vec<String>>,
     /// What is learnt from dials in general; `None` when a part of it may not have been written before a restart.
     pub experience: Option<Experience>,
     /// Whom the store chose to make room: for a peer, and at an IP address.
@@ -158,6 +162,8 @@ impl Naive {
             own: BTreeSet::new(),
             proofs: BTreeMap::new(),
             provisional: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            stacks: BTreeSet::new(),
             experience: Some(Experience::default()),
             evicted: VecDeque::new(),
             displaced: VecDeque::new(),
@@ -349,6 +355,7 @@ impl Naive {
             (known.heard, known.dropped) = (0, Vec::new());
             for known in &mut known.addresses {
                 (known.in_use, known.held, known.unsupported) = (false, false, false);
+                known.announced = false;
                 known.unwritten = 0;
             }
         }
@@ -373,8 +380,17 @@ impl Naive {
 
     // --- a restart -----------------------------------------------------------------------------------------
 
-    /// All connections end.
+    /// All connections end, and nobody hears the announcements of neighbours any more.
     pub fn all_closed(&mut self) {
+        let step = self.step();
+        let known = self.peers.values_mut();
+        for known in known.flat_map(|known| &mut known.addresses) {
+            if std::mem::take(&mut known.announced) {
+                let grain = known.grain(known.told(), &self.config).as_secs();
+                known.unwritten = known.unwritten.max(grain + STEP);
+                known.last_heard = step;
+            }
+        }
         for id in std::mem::take(&mut self.links).into_keys() {
             if let Some(known) = self.peers.get_mut(&id) {
                 known.heard = self.now;
@@ -414,6 +430,8 @@ impl Naive {
         self.own.clear();
         self.proofs.clear();
         self.provisional.clear();
+        self.silent.clear();
+        self.stacks.clear();
     }
 
     /// How many keys the datastore holds after that.

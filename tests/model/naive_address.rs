@@ -23,6 +23,8 @@ pub struct Address {
     pub in_use: bool,
     /// A connection that came from it is open.
     pub held: bool,
+    /// mDNS tells it, and has not taken it back.
+    pub announced: bool,
     /// By how much its times may be older on disk, in seconds: the end of a connection alone is not worth a commit.
     pub unwritten: u64,
     /// Another peer answered there.
@@ -45,6 +47,7 @@ impl Address {
             evidence: Evidence::None,
             in_use: false,
             held: false,
+            announced: sources.contains(Sources::MDNS),
             unwritten: 0,
             wrong_peer: false,
             unsupported: false,
@@ -68,6 +71,11 @@ impl Address {
         }
     }
 
+    pub fn is_told_by_others(&self) -> bool {
+        let own = Sources::INBOUND | Sources::IDENTIFY | Sources::CERTIFIED;
+        self.sources - own != Sources::empty()
+    }
+
     /// The IP address at which only strangers say that it is.
     pub fn claim(&self) -> Option<&'static str> {
         let spot = about(&self.address).spot;
@@ -82,12 +90,10 @@ impl Address {
 
     /// When it is forgotten if nothing more is heard of it.
     pub fn expires(&self, config: &Config) -> Option<u64> {
-        if self.is_pinned() || self.in_use || self.held {
+        if self.is_pinned() || self.in_use || self.held || self.announced {
             return None;
         }
-        let others =
-            !(self.sources - Sources::INBOUND - Sources::IDENTIFY - Sources::CERTIFIED).is_empty();
-        let told = match (self.told(), others) {
+        let told = match (self.told(), self.is_told_by_others()) {
             (Standing::SelfTold, true) => {
                 let by_others = self.lifetime(Standing::Hearsay, config);
                 self.lifetime(Standing::SelfTold, config).max(by_others)

@@ -81,8 +81,14 @@ impl Naive {
     pub fn standing(&self, address: &Address) -> Standing {
         let lifetime = self.config.proven_lifetime();
         let proven = address.success.is_some_and(|at| self.since(at) < lifetime);
+        let own_word = address.lifetime(Standing::SelfTold, &self.config);
         if address.in_use || proven {
             Standing::Proven
+        } else if address.told() == Standing::SelfTold
+            && address.is_told_by_others()
+            && self.since(address.last_heard) >= own_word
+        {
+            Standing::Hearsay
         } else {
             address.told()
         }
@@ -223,6 +229,7 @@ impl Naive {
             return false;
         };
         known.sources |= sources;
+        known.announced |= sources.contains(Sources::MDNS);
         let grain = known.grain(known.told(), &self.config);
         if self.since(known.last_heard) > grain {
             known.last_heard = step;
@@ -395,6 +402,7 @@ impl Naive {
             }
             let told_it = known.sources.contains(source);
             known.sources.remove(source);
+            known.announced &= source != Sources::MDNS;
             let expires = known.expires(&self.config);
             let lives = expires.is_none_or(|at| at > self.now);
             !told_it || lives && !known.sources.is_empty()

@@ -45,6 +45,7 @@ impl Naive {
 
     /// A failed dial counts.
     pub fn dial_failed(&mut self, peer: PeerId, address: &Multiaddr, wrong_peer: bool) {
+        self.said_something(peer, address);
         let by = By::Swarm { first_hand: true };
         self.edit_known(peer, by, |naive, known, did| {
             let Some(address) = naive.bare(&peer, address, did) else {
@@ -74,6 +75,7 @@ impl Naive {
 
     /// Another peer answered than was expected.
     pub fn wrong_peer(&mut self, expected: PeerId, obtained: PeerId, address: &Multiaddr) {
+        self.stacks.insert(stack(address));
         self.works(about(address).scope);
         let bare = self.bare(&expected, address, &mut Did::default());
         if obtained != universe::peer(universe::LOCAL) {
@@ -117,6 +119,7 @@ impl Naive {
         dialled: bool,
         failed: &[Multiaddr],
     ) {
+        self.said_something(peer, address);
         let place = about(address);
         let relayed = dialled && place.scope == universe::Scope::Relay;
         self.links.entry(peer).or_default().push(Link {
@@ -126,8 +129,13 @@ impl Naive {
             reach: (!relayed).then_some(place.reach),
             scope: place.scope,
         });
+        if dialled {
+            self.stacks.insert(stack(address));
+        }
         for failed in failed {
-            if about(failed).scope == place.scope {
+            if !self.stacks.contains(&stack(failed)) {
+                self.said_nothing(peer, failed);
+            } else if about(failed).scope == place.scope {
                 self.dial_failed(peer, failed, false);
             } else {
                 self.provisional_failure(peer, failed);
@@ -184,4 +192,10 @@ impl Naive {
             naive.add(&peer, known, &admitted, Sources::DISCOVERY, did);
         });
     }
+}
+
+/// What an address is made of: its protocols without their values.
+pub fn stack(address: &Multiaddr) -> Vec<String> {
+    let parts = about(address).address.iter();
+    parts.map(|part| part.tag().to_owned()).collect()
 }

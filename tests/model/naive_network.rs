@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{
-    naive::{Naive, STEP},
+    naive::{Did, Naive, STEP},
     universe::{Reach, Scope, about},
 };
 
@@ -27,8 +27,8 @@ pub struct Link {
 #[derive(Debug, Clone, Default)]
 pub struct Proofs {
     last: Option<u64>,
-    /// The silences between proofs: when each ended, its length as it counts, and the square of that.
-    silences: Vec<(u64, f64, f64)>,
+    /// The silences between proofs, as long as each counts.
+    silences: Vec<f64>,
 }
 
 impl Naive {
@@ -61,8 +61,40 @@ impl Naive {
 
     /// A dial failed, and the network may be why.
     pub fn provisional_failure(&mut self, peer: PeerId, address: &Multiaddr) {
+        self.said_nothing(peer, address);
         let failures = self.provisional.entry(about(address).scope).or_default();
         failures.push((peer, address.clone()));
+    }
+
+    /// A dial came to nothing that counts.
+    pub fn said_nothing(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(address) = self.bare(&peer, address, &mut Did::default()) else {
+            return;
+        };
+        let (last, times) = self.silent.entry((peer, address)).or_default();
+        *times = if self.now - *last > 3_600 {
+            1
+        } else {
+            *times + 1
+        };
+        *last = self.now;
+    }
+
+    /// Something was heard of an address, or it failed for all to see.
+    pub fn said_something(&mut self, peer: PeerId, address: &Multiaddr) {
+        if let Some(address) = self.bare(&peer, address, &mut Did::default()) {
+            self.silent.remove(&(peer, address));
+        }
+    }
+
+    /// Whether others are dialled beside an address since it said nothing: for 2 minutes, twice as long each time, and
+    /// an hour at most.
+    pub fn is_silent(&self, peer: PeerId, address: &Multiaddr) -> bool {
+        let tried = self.silent.get(&(peer, address.clone()));
+        tried.is_some_and(|(last, times)| {
+            let minutes = (1..*times).fold(2, |minutes, _| 60.min(2 * minutes));
+            self.now < last + minutes * 60
+        })
     }
 
     /// Part of the network proved to work: failures since the last proof count, if that was not unusually long ago.
@@ -70,6 +102,8 @@ impl Naive {
         let worked = self.proofs.entry(scope).or_default().add(self.now);
         let failures = self.provisional.remove(&scope).unwrap_or_default();
         if !worked {
+            self.silent
+                .retain(|(_, address), _| about(address).scope != scope);
             return;
         }
         for (peer, address) in failures {
@@ -102,22 +136,26 @@ impl Naive {
 impl Proofs {
     /// The network proved to work now. Returns whether the silence before was no longer than is believed: four times
     /// the usual one, at least a minute and at most ten. The usual one is that in which a random moment falls, and what
-    /// is an hour older counts half; a first minute is as if ten had been usual enough to be believed.
+    /// is an hour older counts half, where no more than was believed of a silence is time; a first minute is as if ten
+    /// had been usual enough to be believed.
     fn add(&mut self, now: u64) -> bool {
         let Some(before) = self.last.replace(now) else {
-            self.silences.push((now, 60.0, 60.0 * 150.0));
             return false;
         };
         let silence = (now - before) as f64;
-        let (mut sum, mut squares) = (0.0, 0.0);
-        for (at, of, square) in &self.silences {
-            let weight = (-((before - at) as f64) / 3_600.0).exp2();
-            sum += weight * of;
-            squares += weight * square;
+        // From the latest to the earliest; what came before all is as old as they are.
+        let (mut sum, mut squares, mut age) = (0.0, 0.0, 0.0_f64);
+        for counted in self.silences.iter().rev() {
+            let weight = (-age / 3_600.0).exp2();
+            sum += weight * counted;
+            squares += weight * counted * counted;
+            age += counted;
         }
+        let weight = (-age / 3_600.0).exp2();
+        sum += weight * 60.0;
+        squares += weight * 60.0 * 150.0;
         let believed = (4.0 * squares / sum).clamp(60.0, 600.0);
-        let counted = silence.min(believed);
-        self.silences.push((now, counted, counted * counted));
+        self.silences.push(silence.min(believed));
         silence <= believed
     }
 }

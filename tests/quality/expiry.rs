@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use libp2p_peerstore::{AGENT_VERSION, Cause, Clock, ManualClock, Source, Standing};
+use futures::executor::block_on;
+use libp2p_peerstore::{
+    AGENT_VERSION, Cause, Clock, Config, ManualClock, MemoryDatastore, Source, Standing,
+};
 use libp2p_swarm::{NetworkBehaviour, ToSwarm};
 
 use super::*;
@@ -402,8 +405,8 @@ fn what_was_just_told_has_not_expired_however_short_its_lifetime_is() {
         gossip(&store, peer(1), &ports([1]));
         identify(&store, peer(2), &ports([1]));
         swarm.proved(peer(3), at(1));
-        let accepted = swarm.accepted(peer(4), at(1));
-        swarm.close(accepted);
+        swarm.accepted(peer(4), at(1));
+        swarm.closed(peer(4));
         for n in 1..=4 {
             assert!(store.contains(&peer(n)), "{n}, a lifetime of {short:?}");
         }
@@ -419,4 +422,72 @@ fn what_was_just_told_has_not_expired_however_short_its_lifetime_is() {
     (0..3).for_each(|_| swarm.dial_failed(peer(1), ports([1])));
     clock.advance(STEP - SECOND);
     assert!(store.contains(&peer(1)));
+}
+
+#[test]
+fn what_mdns_announces_stays_until_mdns_takes_it_back() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let told = ports([1, 2]);
+    store.learned(Source::Mdns).add(peer(1), &told);
+    gossip(&store, peer(1), &ports([2, 3]));
+    // mDNS hears it again and again, and does not tell.
+    clock.advance(3 * DAY);
+    assert_eq!(store.addresses().get(&peer(1)), Some(told.clone()));
+    assert_eq!(info(&store, peer(1), &at(1)).unwrap().expires, None);
+    assert_eq!(swarm.offers(peer(1)).len(), 2);
+    // What others told of it is too long ago by itself.
+    store
+        .learned(Source::Mdns)
+        .withdraw(peer(1), Some(&ports([2])));
+    assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])));
+    gossip(&store, peer(1), &ports([1]));
+    store
+        .learned(Source::Mdns)
+        .withdraw(peer(1), None::<&[Multiaddr]>);
+    assert_eq!(store.addresses().get(&peer(1)), Some(ports([1])), "gossip");
+    assert!(info(&store, peer(1), &at(1)).unwrap().expires.is_some());
+    clock.advance(3 * DAY);
+    assert!(!store.contains(&peer(1)));
+}
+
+#[test]
+fn what_mdns_announced_ages_from_when_the_behaviour_goes() {
+    let (store, clock) = clocked();
+    let swarm = Swarm::of(&store);
+    store.learned(Source::Mdns).add(peer(1), &ports([1]));
+    clock.advance(30 * DAY);
+    drop(swarm);
+    let expires = info(&store, peer(1), &at(1)).unwrap().expires;
+    assert!(expires.is_some());
+    clock.advance(Config::default().max_hearsay_lifetime() - STEP);
+    assert!(store.contains(&peer(1)));
+    clock.advance(STEP);
+    assert!(!store.contains(&peer(1)));
+}
+
+#[test]
+fn what_mdns_announced_ages_from_the_restart_until_it_is_announced_again() {
+    let clock = ManualClock::default();
+    let config = || Config::default().with_clock(clock.clone());
+    let datastore = MemoryDatastore::default();
+    let open = || block_on(PeerStore::open(peer(LOCAL), datastore.clone(), config())).unwrap();
+    let store = open();
+    store.learned(Source::Mdns).add(peer(1), &ports([1]));
+    clock.advance(DAY);
+    block_on(store.shutdown()).unwrap();
+    drop(store);
+
+    let store = open();
+    assert!(info(&store, peer(1), &at(1)).unwrap().expires.is_some());
+    let unchanged = store.learned(Source::Mdns).add(peer(1), &ports([1]));
+    assert!(!unchanged.changed);
+    assert_eq!(info(&store, peer(1), &at(1)).unwrap().expires, None);
+    clock.advance(30 * DAY);
+    block_on(store.shutdown()).unwrap();
+    drop(store);
+
+    let store = open();
+    clock.advance(Config::default().max_hearsay_lifetime() + STEP);
+    assert!(!store.contains(&peer(1)));
 }

@@ -63,6 +63,13 @@ fn an_hour_offline_with_ten_thousand_failing_dials_leaves_every_proven_address_a
         });
         clock.advance(HOUR / 10_000);
     }
+    // While it lasts others are offered, too, but after the proven address.
+    for (friend, address) in &friends {
+        let infos = dialling.store.addresses().infos(friend).unwrap();
+        assert_eq!(infos, idle.store.addresses().infos(friend).unwrap());
+        let offers = dialling.swarm.offers(*friend);
+        assert_eq!(offers[0], with_id(address.clone(), *friend));
+    }
     let compare = |dialling: &mut Twin, idle: &mut Twin| {
         for (friend, address) in &friends {
             let infos = dialling.store.addresses().infos(friend).unwrap();
@@ -74,7 +81,6 @@ fn an_hour_offline_with_ten_thousand_failing_dials_leaves_every_proven_address_a
             assert_eq!(offers, idle.swarm.offers(*friend));
         }
     };
-    compare(&mut dialling, &mut idle);
     // And it comes back: what failed meanwhile counts no more.
     both(&mut dialling, &mut idle, &|twin| {
         twin.swarm.proved(peer(8), at(8));
@@ -314,6 +320,38 @@ fn of_a_race_those_that_failed_count_and_those_that_merely_lost_do_not() {
 }
 
 #[test]
+fn of_a_race_those_count_whose_protocols_this_node_has_dialled_before() {
+    let ways: [fn(&mut Swarm, Multiaddr); 4] = [
+        |swarm, quic| swarm.proved(peer(2), quic),
+        |swarm, quic| swarm.timed_out(peer(2), [quic]),
+        |swarm, quic| swarm.dial_failed(peer(2), [quic]),
+        |swarm, quic| swarm.wrong_peer(peer(2), peer(3), quic),
+    ];
+    let quic = |host: u8| -> Multiaddr {
+        let address = format!("/ip4/192.0.2.{host}/udp/4001/quic-v1");
+        address.parse().unwrap()
+    };
+    let webtransport: Multiaddr = "/ip4/192.0.2.1/udp/4001/quic-v1/webtransport"
+        .parse()
+        .unwrap();
+    for prove in ways {
+        let store = store();
+        let mut swarm = Swarm::of(&store);
+        let told = [at(1), quic(1), webtransport.clone()];
+        identify(&store, peer(1), &told);
+        let failed = [&told[1], &told[2]].map(|failed| with_id(failed.clone(), peer(1)));
+        let race = |swarm: &mut Swarm| {
+            swarm.dialled_after(peer(1), at(1), &failed);
+            let failures = |told| info(&store, peer(1), told).unwrap().failures;
+            told.each_ref().map(failures)
+        };
+        assert_eq!(race(&mut swarm), [0; 3], "there may be no transport");
+        prove(&mut swarm, quic(2));
+        assert_eq!(race(&mut swarm), [0, 1, 0]);
+    }
+}
+
+#[test]
 fn of_a_race_between_scopes_a_failure_in_the_other_scope_is_provisional() {
     let store = store();
     let mut swarm = Swarm::of(&store);
@@ -321,4 +359,36 @@ fn of_a_race_between_scopes_a_failure_in_the_other_scope_is_provisional() {
     identify(&store, peer(1), &[at(1), six.clone()]);
     swarm.dialled_after(peer(1), at(1), &[with_id(six.clone(), peer(1))]);
     assert_eq!(info(&store, peer(1), &six).unwrap().failures, 0);
+}
+
+#[test]
+fn who_comes_through_a_relay_shows_nothing_of_the_public_network() {
+    use libp2p_core::{ConnectedPoint, multiaddr::Protocol};
+    use libp2p_peerstore::Source;
+
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let relay = format!("/ip4/192.0.2.9/tcp/1/p2p/{}/p2p-circuit", peer(9));
+    let relay: Multiaddr = relay.parse().unwrap();
+    store.addresses().pin(peer(1), [at(1), relay.clone()]);
+    // As a swarm tells it: where the relay is stands in the local address.
+    let endpoint = ConnectedPoint::Listener {
+        local_addr: relay.clone(),
+        send_back_addr: Protocol::P2p(peer(2)).into(),
+    };
+    swarm.dialled(peer(3), at(3));
+    for _ in 0..2 {
+        swarm.connected(peer(2), endpoint.clone());
+        swarm.timed_out(peer(1), [at(1), relay.clone()]);
+        clock.advance(SECOND);
+    }
+    let failures = |address: &Multiaddr| info(&store, peer(1), address).unwrap().failures;
+    assert_eq!(failures(&at(1)), 0, "nothing was shown of it");
+    assert_eq!(failures(&relay), 1);
+    // What comes over it says no more.
+    store.learned(Source::Kademlia).alive(peer(2));
+    assert_eq!(failures(&at(1)), 0);
+    assert_eq!(failures(&relay), 2);
+    swarm.proved(peer(3), at(3));
+    assert_eq!(failures(&at(1)), 2);
 }

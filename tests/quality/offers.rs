@@ -137,6 +137,149 @@ fn an_address_that_failed_is_offered_again_after_its_back_off_which_grows() {
     assert_eq!(offered(&mut swarm, peer(1)), [1]);
 }
 
+// --- addresses that say nothing ------------------------------------------------------------------------------
+
+/// No route to the host, or to its network.
+fn unreachable(swarm: &mut Swarm, peer: PeerId, addresses: Vec<Multiaddr>) {
+    for code in [101, 113] {
+        let error = move || std::io::Error::from_raw_os_error(code);
+        swarm.dial_failed_by(peer, addresses.clone(), error);
+    }
+}
+
+#[test]
+fn a_neighbour_that_has_moved_is_dialled_at_its_new_address_too() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let [old, new] = ["/ip4/192.168.1.7/tcp/1", "/ip4/192.168.1.8/tcp/1"]
+        .map(|address| address.parse::<Multiaddr>().unwrap());
+    let other: Multiaddr = "/ip4/192.168.1.9/tcp/1".parse().unwrap();
+    swarm.proved(peer(1), old.clone());
+    store
+        .learned(Source::Mdns)
+        .add(peer(1), std::slice::from_ref(&new));
+    let both = [&old, &new].map(|address| with_id(address.clone(), peer(1)));
+    assert_eq!(swarm.offers(peer(1)), both[..1]);
+    unreachable(&mut swarm, peer(1), vec![old.clone()]);
+    // That others answer does not show that it would.
+    swarm.proved(peer(2), other.clone());
+    clock.advance(SECOND);
+    swarm.proved(peer(2), other);
+    assert_eq!(swarm.offers(peer(1)), both);
+    assert_eq!(info(&store, peer(1), &old).unwrap().failures, 0);
+
+    swarm.proved(peer(1), new.clone());
+    let first = swarm.offers(peer(1)).remove(0);
+    assert_eq!(first, with_id(new, peer(1)));
+}
+
+#[test]
+fn where_a_family_of_addresses_does_not_work_the_other_one_comes_next() {
+    let store = store();
+    let mut swarm = Swarm::of(&store);
+    let six = |n| format!("/ip6/2001:4860::{n}/tcp/1").parse().unwrap();
+    let six: Vec<Multiaddr> = (1..=4).map(six).collect();
+    let told: Vec<Multiaddr> = six.iter().cloned().chain([at(4)]).collect();
+    identify(&store, peer(1), &told);
+    let whole = |told: &[Multiaddr]| -> Vec<_> {
+        let whole = told.iter().map(|told| with_id(told.clone(), peer(1)));
+        whole.collect()
+    };
+    assert_eq!(swarm.offers(peer(1)), whole(&six));
+    unreachable(&mut swarm, peer(1), six.clone());
+    let next = [at(4), six[0].clone(), six[1].clone(), six[2].clone()];
+    assert_eq!(swarm.offers(peer(1)), whole(&next));
+}
+
+#[test]
+fn a_node_without_other_traffic_comes_to_every_address() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    gossip(&store, peer(1), &ports([3]));
+    self_told(&store, peer(1), &ports([2]));
+    swarm.proved(peer(1), at(1));
+    for next in [vec![1], vec![1, 2], vec![1, 3]] {
+        assert_eq!(offered(&mut swarm, peer(1)), next);
+        swarm.timed_out(peer(1), ports(next));
+    }
+    // When nothing is left that might answer, the best is as good as any.
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+    clock.advance(HOUR);
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+}
+
+#[test]
+fn who_dials_again_seldom_comes_to_every_address_too() {
+    for pause in [MINUTE, 5 * MINUTE, 20 * MINUTE, 50 * MINUTE] {
+        let (store, clock) = clocked();
+        let mut swarm = Swarm::of(&store);
+        self_told(&store, peer(1), &ports([2]));
+        swarm.proved(peer(1), at(1));
+        let mut dials = 0;
+        while offered(&mut swarm, peer(1)) == [1] {
+            swarm.timed_out(peer(1), ports([1]));
+            dials += 1;
+            assert!(dials <= 6, "{pause:?}");
+            clock.advance(pause);
+        }
+        assert_eq!(offered(&mut swarm, peer(1)), [1, 2]);
+    }
+}
+
+#[test]
+fn silence_is_forgotten_after_two_minutes_and_with_anything_that_is_heard_of_the_address() {
+    let (store, clock) = clocked();
+    let mut swarm = Swarm::of(&store);
+    let silent = |swarm: &mut Swarm| {
+        self_told(&store, peer(1), &ports([2]));
+        unreachable(swarm, peer(1), ports([1]));
+        assert_eq!(offered(swarm, peer(1)), [1, 2]);
+    };
+    swarm.proved(peer(1), at(1));
+    self_told(&store, peer(1), &ports([2]));
+    swarm.timed_out(peer(1), ports([1]));
+    clock.advance(2 * MINUTE - SECOND);
+    assert_eq!(offered(&mut swarm, peer(1)), [1, 2]);
+    clock.advance(SECOND);
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+
+    silent(&mut swarm);
+    swarm.proved(peer(1), at(1));
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+    // A failure that counts is for the back-off.
+    silent(&mut swarm);
+    swarm.dial_failed(peer(1), ports([1]));
+    assert_eq!(offered(&mut swarm, peer(1)), [2]);
+    clock.advance(3 * MINUTE);
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+    // Nothing was heard for half an hour: that was an outage, and it is over.
+    silent(&mut swarm);
+    clock.advance(31 * MINUTE);
+    unreachable(&mut swarm, peer(1), ports([1]));
+    swarm.proved(peer(2), at(9));
+    assert_eq!(offered(&mut swarm, peer(1)), [1]);
+}
+
+#[test]
+fn beside_what_said_nothing_there_is_room_for_others_however_few_are_offered() {
+    for (max, offers) in [
+        (1, vec![5]),
+        (2, vec![1, 5]),
+        (3, vec![1, 5, 6]),
+        (4, vec![1, 2, 5, 6]),
+    ] {
+        let store = store_with(|config| config.with_max_dial_addresses(size(max)));
+        let mut swarm = Swarm::of(&store);
+        (1..=4).for_each(|port| swarm.proved(peer(1), at(port)));
+        self_told(&store, peer(1), &ports([5, 6, 7]));
+        unreachable(&mut swarm, peer(1), ports(1..=4));
+        let mut expected = offered(&mut swarm, peer(1));
+        // All are proven alike.
+        expected.sort();
+        assert_eq!(expected, offers, "{max}");
+    }
+}
+
 #[test]
 fn what_the_dial_has_already_is_not_offered_twice() {
     use libp2p_core::Endpoint;
@@ -187,12 +330,18 @@ fn happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happened before.
+    /// Whatever happened before, unless the proven one said nothing.
     #[test]
-    fn an_unproven_address_is_never_offered_beside_a_proven_one(happenings in vec(happening(), 1..40)) {
+    fn an_unproven_address_is_never_offered_beside_a_proven_one_that_answers(happenings in vec(happening(), 1..40)) {
         let (store, clock) = clocked();
         let mut swarm = Swarm::of(&store);
+        let mut silent = std::collections::BTreeSet::new();
         for happening in happenings {
+            match happening {
+                Happening::TimedOut(port) => _ = silent.insert(at(port)),
+                Happening::Proved(port) | Happening::Failed(port) => _ = silent.remove(&at(port)),
+                _ => {}
+            }
             match happening {
                 Happening::Accepted(port) => swarm.accepted(peer(1), at(port)),
                 Happening::Gossip(port) => _ = gossip(&store, peer(1), &ports([port])),
@@ -209,7 +358,8 @@ proptest! {
             let offers: Vec<_> = offers.iter().map(of).collect();
             prop_assert!(offers.len() <= 4);
             let proven = |info: &AddressInfo| info.standing == Standing::Proven;
-            prop_assert!(offers.iter().all(proven) || !offers.iter().any(proven), "{:?}", offers);
+            let answers = |info: &AddressInfo| proven(info) && !silent.contains(&info.address);
+            prop_assert!(offers.iter().all(proven) || !offers.iter().any(answers), "{:?}", offers);
             let waiting = offers.iter().filter(|info| info.back_off.is_some()).count();
             prop_assert!(waiting == 0 || offers.len() == 1, "{:?}", offers);
             let infos = store.addresses().infos(&peer(1)).unwrap_or_default();

@@ -285,7 +285,9 @@ fn a_lifetime_of_weeks_ends_on_a_node_that_restarts_too() {
         assert_eq!(proven, expected, "a proof of {days} days");
         let told = days_until(
             |config| config.with_self_told_lifetime(days * DAY),
-            |store| identify(store, peer(1), &ports([1])),
+            |store| {
+                identify(store, peer(1), &ports([1]));
+            },
             |store| info(store, peer(1), &at(1)).is_none(),
         );
         assert_eq!(told, expected, "the word of the peer for {days} days");

@@ -1,7 +1,7 @@
 //! What one server holds, and how it is spelt there.
 
 use futures::{StreamExt, TryStreamExt};
-use libp2p_peerstore::{Batch, Datastore, MemoryDatastore, RedisConfig};
+use libp2p_peerstore::{Batch, Config, Datastore, MemoryDatastore, PeerStore, RedisConfig};
 
 use super::{B32, FORGETFUL, entries, keys, open, support::Server, told};
 
@@ -233,12 +233,80 @@ async fn a_value_that_is_too_long_is_never_fetched() {
         error.contains("`/other` has 5000000 bytes") && error.contains("max_value_len"),
         "{error}"
     );
-    let error = told(&datastore.put("/other", vec![1; 1_001]).await.unwrap_err());
-    assert!(error.contains("`/other` has 1001 bytes"), "{error}");
     let stats: String = server.ask("INFO stats").await;
     let sent = stats
         .lines()
         .find_map(|line| line.strip_prefix("total_net_output_bytes:"))
         .unwrap();
     assert!(sent.trim().parse::<u64>().unwrap() < 100_000, "{sent}");
+}
+
+/// It keeps nobody else from being saved, and what it replaced does not come back as if it were still true.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_is_too_long_is_left_out_of_its_commit_and_its_old_value_deleted() {
+    let Some(server) = Server::start(&FORGETFUL) else {
+        return;
+    };
+    let config = RedisConfig::new("n").with_max_value_len(1_000);
+    let datastore = open(&server.url(), config).await;
+    let metadata = |name: &str| format!("/peers/metadata/{B32}/{name}");
+    let commit = async |length: usize, other: &str| {
+        let mut batch = Batch::default();
+        batch.put(format!("/peers/addrs/{B32}"), vec![1; length]);
+        batch.put(metadata("note"), vec![1; length]);
+        batch.put(metadata("other"), other.into());
+        batch.put("/peers/addrs/b", other.into());
+        batch.delete("/peers/protos/b");
+        datastore.commit(batch).await.unwrap();
+    };
+    datastore.put("/peers/protos/b", vec![1]).await.unwrap();
+    commit(1_000, "first").await;
+    assert_eq!(keys(&datastore, "").await.len(), 4);
+    for round in ["second", "third"] {
+        commit(1_001, round).await;
+        let expected = [
+            ("/peers/addrs/b".to_owned(), round.into()),
+            (metadata("other"), round.into()),
+        ];
+        assert_eq!(entries(&datastore, "").await, expected);
+        assert_eq!(datastore.get(&metadata("note")).await.unwrap(), None);
+        let of_peer = format!("/peers/metadata/{B32}/");
+        assert_eq!(keys(&datastore, &of_peer).await, [metadata("other")]);
+    }
+    // It fits again.
+    commit(999, "fourth").await;
+    assert_eq!(keys(&datastore, "").await.len(), 4);
+}
+
+/// A node whose operator chose too low a limit saves and loads all that fits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_saves_everybody_beside_a_peer_whose_value_is_too_long() {
+    let Some(server) = Server::start(&FORGETFUL) else {
+        return;
+    };
+    let config = RedisConfig::new("n").with_max_value_len(1_000);
+    let local = libp2p::PeerId::random();
+    let datastore = open(&server.url(), config.clone()).await;
+    let store = PeerStore::open(local, datastore, Config::default());
+    let store = store.await.unwrap();
+    let hostile = libp2p::PeerId::random();
+    let protocols = (0..100).map(|n| format!("/{n}/{}", "x".repeat(100)));
+    store
+        .protocols()
+        .set(hostile, protocols.collect::<Vec<_>>());
+    store.addresses().add(hostile, [super::addr(1)]);
+    for port in 2..40 {
+        store
+            .addresses()
+            .add(libp2p::PeerId::random(), [super::addr(port)]);
+    }
+    store.flush().await.unwrap();
+    store.shutdown().await.unwrap();
+    let again = open(&server.url(), config).await;
+    let again = PeerStore::open(local, again, Config::default());
+    let again = again.await.unwrap();
+    assert_eq!(again.len(), 39);
+    let found = again.get(&hostile).unwrap();
+    assert!(found.protocols.is_empty() && found.addresses.len() == 1);
+    again.shutdown().await.unwrap();
 }

@@ -174,6 +174,11 @@ impl Swarm {
         self.open.iter().filter(|(other, _)| *other == peer).count()
     }
 
+    /// There is a connection.
+    pub fn connected(&mut self, peer: PeerId, endpoint: ConnectedPoint) {
+        self.established(peer, &endpoint, &[]);
+    }
+
     /// A dial to the address made a connection.
     pub fn dialled(&mut self, peer: PeerId, address: Multiaddr) {
         self.established(peer, &dialer(address), &[]);

@@ -21,7 +21,7 @@ const SYNC_EACH: usize = 32;
 const TEMPORARY: &str = "tmp-";
 const JOURNAL: &str = "journal";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Folder {
     pub(super) root: PathBuf,
     pub(super) names: Names,
@@ -237,7 +237,8 @@ impl Folder {
     }
 
     pub(super) fn has_journal(&self) -> bool {
-        self.service(JOURNAL).exists()
+        // What cannot be looked at may be there.
+        self.service(JOURNAL).try_exists().unwrap_or(true)
     }
 
     pub(super) fn read_journal(&self) -> Result<Option<Vec<u8>>, Trouble> {

@@ -4,16 +4,17 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use parking_lot::Mutex;
 
 use super::{
-    FsDatastore, Hold, Lock, PORTABLE, Shared, State,
+    FsDatastore, Hold, Lock, Shared, State,
     folder::Folder,
     journal::{self, Operations},
     name::{Names, SERVICE},
+    opening::PORTABLE,
     trouble::Trouble,
 };
 use crate::datastore::DatastoreError;
@@ -86,13 +87,17 @@ impl FsDatastore {
         Ok(Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
-                folder,
+                portable: names == Names::Portable,
                 writing: Mutex::default(),
                 state: Mutex::new(State {
                     hold: Hold::Reader { _lock: lock },
+                    folder: Arc::new(folder),
                     unfinished: Arc::new(unfinished),
+                    in_doubt: false,
+                    losses: 0,
                 }),
             }),
+            told: AtomicU64::new(0),
         })
     }
 }

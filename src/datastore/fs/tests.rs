@@ -8,8 +8,13 @@ use futures::{TryStreamExt, executor::block_on};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::{FsDatastore, Hold, KeyValue, Lock, Names, SERVICE, folder::Folder, move_all};
-use crate::datastore::{Batch, Datastore};
+use super::{
+    FsDatastore, Hold, KeyValue, Lock,
+    folder::Folder,
+    name::{Names, SERVICE},
+    opening::move_all,
+};
+use crate::datastore::{Batch, Datastore, DatastoreError};
 
 /// Lets mutations of the folder fail.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +139,7 @@ fn fail_at_each_step(batch: &Batch, count: usize) {
         let done = after(&before, batch);
         assert_ne!(before, done);
 
-        let fault = &datastore.shared.folder.fault;
+        let fault = datastore.shared.folder().fault.clone();
         fault.set(step, count);
         let result = block_on(datastore.commit(batch.clone()));
         let reached = fault.steps() > step;
@@ -197,10 +202,10 @@ fn a_commit_of_one_key_is_done_or_not_and_needs_no_journal() {
         let folder = folder();
         let datastore = open(folder.path());
         block_on(datastore.put("/a/b", b"old".to_vec())).unwrap();
-        let fault = &datastore.shared.folder.fault;
+        let fault = datastore.shared.folder().fault.clone();
         fault.set(step, usize::MAX);
         let result = block_on(datastore.put("/a/b", b"new".to_vec()));
-        assert!(!datastore.shared.folder.has_journal());
+        assert!(!datastore.shared.folder().has_journal());
         let reached = fault.steps() > step;
         let value = block_on(datastore.get("/a/b")).unwrap().unwrap();
         assert!(value == b"new" || (result.is_err() && value == b"old"));
@@ -220,7 +225,7 @@ fn a_commit_of_one_key_is_done_or_not_and_needs_no_journal() {
 fn failures_in_a_row_lose_nothing_that_a_reader_has_seen() {
     let folder = folder();
     let datastore = open(folder.path());
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     let mut expected = Content::new();
     for round in 0..60_u8 {
         // A little later each time, in commits that meet in some of their keys.
@@ -253,7 +258,10 @@ fn a_closed_or_dropped_folder_can_be_opened_while_a_fork_still_has_its_lock() {
     for closes in [true, false] {
         let datastore = open(folder.path());
         let lock = datastore.shared.state.lock();
-        let Hold::Owner { _lock: Lock(file) } = &lock.hold else {
+        let Hold::Owner {
+            _lock: Lock(file), ..
+        } = &lock.hold
+        else {
             panic!("it was opened just now");
         };
         let inherited = file.try_clone().unwrap();
@@ -273,11 +281,11 @@ fn closing_finishes_a_commit_or_says_so_and_lets_the_folder_go() {
     let folder = folder();
     let path = folder.path();
     let datastore = open(path);
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     // The journal is written by then.
     fault.set(5, usize::MAX);
     block_on(datastore.commit(first())).unwrap_err();
-    assert!(datastore.shared.folder.has_journal());
+    assert!(datastore.shared.folder().has_journal());
     let seen = content(&datastore);
     assert_eq!(seen, after(&Content::new(), &first()));
     let error = block_on(datastore.close()).unwrap_err();
@@ -292,7 +300,7 @@ fn closing_finishes_a_commit_or_says_so_and_lets_the_folder_go() {
 fn a_folder_on_a_full_disk_is_opened_and_read() {
     let folder = folder();
     let datastore = open(folder.path());
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     fault.set(5, usize::MAX);
     block_on(datastore.commit(first())).unwrap_err();
     drop(datastore);
@@ -313,17 +321,104 @@ fn a_folder_on_a_full_disk_is_opened_and_read() {
     assert_eq!(service(folder.path()), [""; 0]);
 }
 
+/// The journal that was renamed and not synced may be gone after a power cut, which then must not find half a commit.
+#[test]
+fn a_journal_in_doubt_is_written_again_before_anything_is_done() {
+    let folder = folder();
+    let datastore = open(folder.path());
+    let fault = datastore.shared.folder().fault.clone();
+    fault.set(4, 1);
+    block_on(datastore.commit(first())).unwrap_err();
+    let steps = fault.0.lock().steps.clone();
+    assert_eq!(
+        steps[3..],
+        [
+            "rename journal".to_owned(),
+            format!("sync folder {SERVICE}")
+        ]
+    );
+    assert!(datastore.shared.folder().has_journal());
+    fault.set(usize::MAX, 0);
+    block_on(datastore.commit(Batch::default())).unwrap();
+    assert_eq!(fault.0.lock().steps[..5], steps);
+    assert_eq!(content(&datastore), after(&Content::new(), &first()));
+
+    // One that another process has left is synced at least.
+    fault.set(5, usize::MAX);
+    block_on(datastore.commit(second(2))).unwrap_err();
+    drop(datastore);
+    let datastore = open(folder.path());
+    let steps = datastore.shared.folder().fault.0.lock().steps.clone();
+    let at = |what: &str| steps.iter().position(|step| step == what).unwrap();
+    assert!(
+        at(&format!("sync folder {SERVICE}")) < at("remove 0.data"),
+        "{steps:?}"
+    );
+}
+
+/// Whatever fails while another folder is taken in the place of one that is gone: it is told once, and then it works.
+#[test]
+fn a_folder_that_is_gone_is_taken_again_whatever_step_fails() {
+    for step in 0.. {
+        let above = folder();
+        let root = above.path().join("store");
+        let datastore = open(&root);
+        block_on(datastore.commit(first())).unwrap();
+        let fault = datastore.shared.folder().fault.clone();
+        fs::remove_dir_all(&root).unwrap();
+        fault.set(step, 1);
+        let mut losses = 0;
+        for _ in 0..2 {
+            match block_on(datastore.commit(second(1))) {
+                Err(DatastoreError::Lost { .. }) => losses += 1,
+                other => assert!(other.is_err() || losses == 1),
+            }
+        }
+        let reached = fault.steps() > step;
+        fault.clear();
+        while let Err(error) = block_on(datastore.commit(second(1))) {
+            assert!(matches!(error, DatastoreError::Lost { .. }), "{error}");
+            losses += 1;
+        }
+        assert_eq!(losses, 1, "step {step}");
+        assert_eq!(content(&datastore), after(&Content::new(), &second(1)));
+        drop(datastore);
+        // Where names could not be tried out it has portable ones until it is opened again.
+        drop(open(&root));
+        assert_eq!(service(&root), [""; 0]);
+        if !reached {
+            assert!(step > 10, "{step}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn closing_does_nothing_to_a_folder_that_was_put_in_its_place() {
+    let above = folder();
+    let root = above.path().join("store");
+    let datastore = open(&root);
+    datastore.shared.folder().fault.set(5, usize::MAX);
+    block_on(datastore.commit(first())).unwrap_err();
+    fs::remove_dir_all(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    datastore.shared.folder().fault.clear();
+    let error = block_on(datastore.close()).unwrap_err();
+    assert!(matches!(error, DatastoreError::Lost { .. }), "{error}");
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+}
+
 #[test]
 fn an_empty_commit_finishes_what_is_unfinished() {
     let folder = folder();
     let datastore = open(folder.path());
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     fault.set(5, usize::MAX);
     block_on(datastore.commit(first())).unwrap_err();
     block_on(datastore.commit(Batch::default())).unwrap_err();
     fault.clear();
     block_on(datastore.commit(Batch::default())).unwrap();
-    assert!(!datastore.shared.folder.has_journal());
+    assert!(!datastore.shared.folder().has_journal());
 }
 
 #[test]
@@ -383,7 +478,7 @@ fn a_file_is_synced_before_it_is_put_in_place_and_its_folder_behind_that() {
         .unwrap()
         .to_string_lossy()
         .into_owned();
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     let steps = |batch: Batch| {
         fault.set(usize::MAX, 0);
         block_on(datastore.commit(batch)).unwrap();
@@ -457,7 +552,7 @@ fn a_file_is_synced_before_it_is_put_in_place_and_its_folder_behind_that() {
 fn a_large_commit_syncs_the_file_system_before_the_first_rename_and_behind_the_last() {
     let folder = folder();
     let datastore = open(folder.path());
-    let fault = &datastore.shared.folder.fault;
+    let fault = datastore.shared.folder().fault.clone();
     fault.set(usize::MAX, 0);
     block_on(datastore.commit(second(12))).unwrap();
     let steps = fault.0.lock().steps.clone();

@@ -41,6 +41,7 @@ impl Trouble {
             }
             io::ErrorKind::ReadOnlyFilesystem => "the disk is read-only",
             io::ErrorKind::PermissionDenied => "this user may not do that; check who owns it",
+            io::ErrorKind::NotADirectory => "a file is where a folder should be; move it away",
             io::ErrorKind::InvalidFilename => {
                 "the path is too long, or has a character that this file system does not take"
             }

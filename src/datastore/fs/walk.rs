@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use super::{
     DatastoreError, KeyValue, Shared,
-    folder::Listing,
+    folder::{Folder, Listing},
     journal::Operations,
     name::{self, Kind, Place},
     trouble::Trouble,
@@ -13,6 +13,9 @@ use super::{
 /// A query under way.
 pub(super) struct Walk<'a> {
     shared: &'a Shared,
+    at: Arc<Folder>,
+    /// How much was lost when it began: half of one folder and half of another are not an answer.
+    losses: u64,
     prefix: &'a str,
     /// What stood in the journal when the query began; its values go first.
     unfinished: Option<Arc<Operations>>,
@@ -27,13 +30,20 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(shared: &'a Shared, prefix: &'a str) -> Self {
-        let (folder, _) = shared.folder.names.folders(prefix);
+        let (at, losses) = {
+            let state = shared.state.lock();
+            (state.folder.clone(), state.losses)
+        };
+        let (folder, _) = at.names.folders(prefix);
+        let folders = vec![folder.to_owned()];
         Self {
             shared,
+            at,
+            losses,
             prefix,
             unfinished: None,
             after: None,
-            folders: vec![folder.to_owned()],
+            folders,
             folder: String::new(),
             files: Vec::new(),
         }
@@ -41,7 +51,10 @@ impl<'a> Walk<'a> {
 
     /// The next entry; reads one file at most.
     pub(super) fn next(&mut self) -> Result<Option<KeyValue>, DatastoreError> {
-        let now = self.shared.unfinished("read")?;
+        let (_, now, losses) = self.shared.now("read")?;
+        if losses != self.losses {
+            return Err(self.shared.lost());
+        }
         let unfinished = self.unfinished.get_or_insert(now).clone();
         if let Some(entry) = self.next_unfinished(&unfinished) {
             return Ok(Some(entry));
@@ -64,7 +77,7 @@ impl<'a> Walk<'a> {
     }
 
     fn next_file(&mut self, unfinished: &Operations) -> Result<Option<KeyValue>, Trouble> {
-        let folder = &self.shared.folder;
+        let folder = &self.at;
         loop {
             while let Some(file) = self.files.pop() {
                 if let Kind::Value(part) = name::kind(&file)

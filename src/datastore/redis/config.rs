@@ -114,8 +114,12 @@ impl RedisConfig {
         self
     }
 
-    /// Length of a value in bytes. A longer one is not written, and never fetched: `get` answers with an error, a query
-    /// leaves it out and logs its key. Default: [`DEFAULT_REDIS_MAX_VALUE_LEN`].
+    /// Length of a value in bytes. A longer one is not written: its key is deleted, the rest of the commit is written, and the
+    /// log warns of it. It is never fetched either: `get` answers with an error, a query leaves it out and logs its key.
+    ///
+    /// Choose it above what the store may write: a value of metadata has up to
+    /// [`Config::max_metadata_value_len`](crate::Config::max_metadata_value_len) bytes, a list of protocols some 100 KB.
+    /// Default: [`DEFAULT_REDIS_MAX_VALUE_LEN`].
     pub fn max_value_len(&self) -> usize {
         self.max_value_len
     }

@@ -16,6 +16,7 @@ use std::{
 
 use ::redis::{Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, Value};
 use futures::{FutureExt, StreamExt, channel::mpsc, future::BoxFuture, stream, stream::BoxStream};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::{Batch, Datastore, DatastoreError};
@@ -42,6 +43,9 @@ use scan::Page;
 
 /// For how long what was committed is written again when its primary is replaced.
 const REWRITE_WINDOW: Duration = Duration::from_secs(60);
+
+/// How often the log is told of a value that is too long to be written.
+const TOLD_OF_LENGTH: Duration = Duration::from_secs(600);
 
 /// A [`Datastore`] in a Redis or Valkey server, or in a Redis Cluster, for a fleet of nodes that share one.
 ///
@@ -83,7 +87,12 @@ const REWRITE_WINDOW: Duration = Duration::from_secs(60);
 ///   (`<prefix>/peers/metadata/names:{<b32>}`). Each key comes once; the memory for that is bounded (16 MiB). When
 ///   slots are moved or a primary is replaced meanwhile, the query begins anew, without telling again what it told;
 ///   when that does not end, it ends with an error.
-/// - **Values** longer than [`RedisConfig::max_value_len`] are neither written nor fetched.
+/// - **Values** longer than [`RedisConfig::max_value_len`] are neither written nor fetched. The rest of a commit is written
+///   and the commit is `Ok`, so that one record does not keep a node from saving all others; the key of such a value is
+///   deleted, since what it held before is true no longer, and the log warns of it, at most once in ten minutes.
+/// - **What is gone** is never told with [`DatastoreError::Lost`]. What this node committed in the last minute is written again to
+///   a server that was restarted, as said above; what was emptied otherwise is there again as peers change, or after the
+///   next start of this node.
 /// - **The runtime** is tokio's, with I/O and time enabled. The work is done there, whoever polls the futures. On a
 ///   runtime of one thread, call [`PeerStore::shutdown`](crate::PeerStore::shutdown) and not only `drop`: that would
 ///   block the very thread that should write.
@@ -112,6 +121,8 @@ struct Shared {
     /// Whoever writes holds it: an earlier value must not follow a later one.
     recent: tokio::sync::Mutex<Recent>,
     told_of_memory: AtomicBool,
+    /// When the log was told of a value that is too long.
+    told_of_length: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for RedisDatastore {
@@ -185,6 +196,7 @@ impl RedisDatastore {
             closed: AtomicBool::new(false),
             recent: Default::default(),
             told_of_memory: AtomicBool::new(false),
+            told_of_length: Mutex::default(),
         });
         let discovering = shared.clone();
         let discovered = async move {
@@ -423,14 +435,55 @@ impl Shared {
             .any(|count| matches!(count, Value::Int(1..))))
     }
 
-    async fn commit(&self, batch: Batch) -> Result<(), Failure> {
-        for (key, value) in batch.iter() {
-            let length = value.map_or(0, <[u8]>::len);
-            if length > self.config.max_value_len {
-                return Err(self.too_long(key, length));
+    /// A batch with what may be written. A key whose value is too long is deleted: what it held before is true no longer.
+    fn fitting(&self, batch: Batch) -> Batch {
+        let max = self.config.max_value_len;
+        let is_too_long = |value: Option<&[u8]>| value.is_some_and(|value| value.len() > max);
+        if !batch.iter().any(|(_, value)| is_too_long(value)) {
+            return batch;
+        }
+        let mut fitting = Batch::default();
+        for (key, value) in batch {
+            if is_too_long(value.as_deref()) {
+                self.tell_of_length(&key, value.map_or(0, |value| value.len()));
+                fitting.delete(key);
+            } else if let Some(value) = value {
+                fitting.put(key, value);
+            } else {
+                fitting.delete(key);
             }
         }
-        let slots = write::by_slot(&self.config.prefix, batch);
+        fitting
+    }
+
+    /// Not each time: a peer may come with one again and again.
+    fn tell_of_length(&self, key: &str, length: usize) {
+        let now = Instant::now();
+        let is_due = {
+            let mut told = self.told_of_length.lock();
+            let is_due = told.is_none_or(|at| now.duration_since(at) >= TOLD_OF_LENGTH);
+            if is_due {
+                *told = Some(now);
+            }
+            is_due
+        };
+        let (location, max) = (&self.location, self.config.max_value_len);
+        if is_due {
+            tracing::warn!(
+                location,
+                ?key,
+                bytes = length,
+                max,
+                "a value is not saved, and perhaps others in the next minutes: it is longer than \
+                 `RedisConfig::max_value_len`; raise that limit, or set lower ones in `Config`"
+            );
+        } else {
+            tracing::debug!(location, ?key, bytes = length, max, "a value is not saved");
+        }
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), Failure> {
+        let slots = write::by_slot(&self.config.prefix, self.fitting(batch));
         let mut recent = self.recent.lock().await;
         let (retry_for, wait) = (self.config.retry_for, self.config.wait());
         let written = write::write(&self.nodes, &slots, retry_for, wait).await;
