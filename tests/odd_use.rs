@@ -374,7 +374,7 @@ fn the_last_handle_may_go_during_a_panic() {
 fn the_last_handle_may_go_during_a_panic_with_a_datastore_that_panics_too() {
     let datastore = Recording::default();
     let store = open(datastore.clone(), Config::default());
-    datastore.next([Act::Panic]);
+    datastore.next([Act::Panic; 3]);
     datastore.panic_in_close();
     let start = Instant::now();
     let panicked = catch_unwind(AssertUnwindSafe(move || {

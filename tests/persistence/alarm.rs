@@ -26,9 +26,12 @@ fn what_expires_in_a_quiet_store_is_told_and_goes_from_the_datastore() {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let store = hand.open(datastore.clone());
     let gossip: Vec<PeerId> = (0..300).map(|_| PeerId::random()).collect();
-    for peer in &gossip {
-        store.learn(&Gossip(*peer, addr(1)));
+    for (n, peer) in gossip.iter().enumerate() {
+        // Each at an IP address of its own: few are believed to be at one.
+        let at = format!("/ip4/10.0.{}.{}/tcp/4001", n / 200, n % 200 + 1);
+        store.learn(&Gossip(*peer, at.parse().unwrap()));
     }
+    assert_eq!(store.len(), gossip.len());
     let tagged = PeerId::random();
     store.addresses().pin(tagged, [addr(2)]);
     let short = Some(10 * MINUTE);
@@ -83,7 +86,10 @@ fn what_is_not_for_the_disk_expires_in_a_quiet_store_too() {
 #[test]
 fn a_quiet_store_wakes_once_in_a_step_at_most() {
     let mut hand = Hand::default();
-    let store = hand.open(Recording::default());
+    // A commit collects too: there is none meanwhile.
+    let store = hand.open_with(Recording::default(), |config| {
+        config.with_max_commit_delay(24 * HOUR)
+    });
     let peer = PeerId::random();
     store.addresses().pin(peer, [addr(1)]);
     for n in 1..=30_u32 {
