@@ -99,6 +99,8 @@
 //!
 //! The same events come out of the swarm ([`PeerStoreBehaviour`]), unless [`Config::with_swarm_events`] says no.
 //!
+//! Run: `cargo run --example who_speaks`, which waits for what three peers say of themselves; the example `node` prints every event.
+//!
 //! # Write your own datastore
 //!
 //! A [`Datastore`] is three calls: read one key, read all keys with a prefix, and commit a batch. The trait says what

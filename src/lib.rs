@@ -68,8 +68,8 @@
 //! - [`PeerStoreBehaviour`] hears what the swarm says and offers addresses for dials. [`Observed`] wraps another
 //!   behaviour and hears what its events say. Either works without the other.
 //! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; `FsDatastore` (feature `fs`) is the
-//!   folder of a js-libp2p node; [`MemoryDatastore`] is for tests; anyone can [write another
-//!   one](guide#write-your-own-datastore). [`migrate`] moves peers from one to another.
+//!   folder of a js-libp2p node; `RedisDatastore` (feature `redis`) is a server or a cluster for many nodes;
+//!   [`MemoryDatastore`] is for tests; anyone can [write another one](guide#write-your-own-datastore). [`migrate`] moves peers from one to another.
 //! - An [`Event`] says that something is different from before. [`PeerStore::subscribe`], [`PeerStore::watch`]
 //!   and the behaviour itself yield them.
 //!
@@ -132,7 +132,7 @@
 //! | `mdns` | no | learn from `libp2p-mdns` |
 //! | `ping` | no | learn latencies from `libp2p-ping` |
 //! | `rendezvous` | no | learn from the client of `libp2p-rendezvous` |
-//! | `redis` | no | [`RedisDatastore`]; needs tokio |
+//! | `redis` | no | `RedisDatastore`, a Redis or Valkey server or a Redis Cluster; needs tokio |
 //! | `redis-tls` | no | the same with `rediss://`, by rustls |
 //! | `serde` | no | `Serialize` and `Deserialize` for what the store returns; [`Event`] can only be serialized |
 //! | `cli` | no | the binary `peerstore`, for people who operate nodes |

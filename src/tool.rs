@@ -6,15 +6,18 @@ use libp2p_identity::PeerId;
 
 pub use crate::persist::codec::fields::{Line, LineError, Values, hex};
 use crate::{
-    clock::{Clock, SystemClock, Timestamp},
-    config::Config,
     escape::Escaped,
     group::Group,
-    persist::{codec, key},
+    persist::{
+        self,
+        key::{self, Key},
+    },
 };
 
 /// What all keys of a peer store begin with.
 pub const ROOT: &str = key::ROOT;
+/// The longest value of addresses or protocols that a node with the default limits reads, in bytes.
+pub const MAX_VALUE_LEN: usize = persist::MAX_VALUE_LEN;
 /// What the keys of addresses begin with.
 pub const ADDRESSES: &str = key::ADDRESSES;
 /// What the keys of protocols begin with.
@@ -94,29 +97,32 @@ pub struct Inspected {
     pub from_the_future: bool,
 }
 
-/// Decodes the value under a key that [`parse_key`] took apart, with these limits.
-pub fn inspect(peer: &PeerId, book: &Book, value: &[u8], config: &Config) -> Inspected {
-    let now = Timestamp::new(SystemClock::default().started(), Default::default());
-    let mut inspected = Inspected::default();
-    let failed = match book {
-        Book::Addresses => match codec::decode_addresses(value, config, now) {
-            Ok(stored) => {
-                inspected.unreadable_addresses = stored.unreadable.len();
-                inspected.unreadable_tags = stored.unreadable_tags;
-                inspected.from_the_future = stored.from_the_future;
-                None
-            }
-            Err(error) => Some(error),
-        },
-        Book::Protocols => codec::decode_protocols(value, config, now).err(),
-        Book::PublicKey => codec::decode_public_key(value, peer).err(),
-        Book::Metadata(_) => None,
+/// Decodes the value under a key that [`parse_key`] took apart, as a node with the default limits does.
+pub fn inspect(peer: &PeerId, book: &Book, value: &[u8]) -> Inspected {
+    let key = match book {
+        Book::Addresses => Key::Addresses(*peer),
+        Book::Protocols => Key::Protocols(*peer),
+        Book::PublicKey => Key::Keys(*peer),
+        Book::Metadata(_) => return Inspected::default(),
     };
-    inspected.undecodable = failed.map(|error| {
-        let source = std::error::Error::source(&error);
-        source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-    });
-    inspected
+    match persist::read(&key, value) {
+        Ok(None) => Inspected::default(),
+        Ok(Some(stored)) => Inspected {
+            undecodable: None,
+            unreadable_addresses: stored.unreadable.len(),
+            unreadable_tags: stored.unreadable_tags,
+            from_the_future: stored.from_the_future,
+        },
+        Err(error) => {
+            let source = std::error::Error::source(&error);
+            let reason =
+                source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+            Inspected {
+                undecodable: Some(reason),
+                ..Inspected::default()
+            }
+        }
+    }
 }
 
 /// A text with everything escaped that a terminal would act on.

@@ -7,6 +7,8 @@
 
 #[path = "support/disk.rs"]
 mod disk;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/datastore.rs"]
 mod support;
 

@@ -25,5 +25,7 @@ mod refusing;
 mod servers;
 #[path = "cli/showing.rs"]
 mod showing;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "cli/support.rs"]
 mod support;

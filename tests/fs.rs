@@ -5,6 +5,8 @@
 
 #[path = "fs/crash.rs"]
 mod crash;
+#[path = "support/skip.rs"]
+mod skip;
 
 use std::{
     error::Error as _,
@@ -17,6 +19,8 @@ use std::{
 use futures::{StreamExt, TryStreamExt, executor::block_on};
 use libp2p_peerstore::{Batch, Datastore, DatastoreError, FsDatastore, KeyValue};
 use tempfile::TempDir;
+
+use skip::skipped;
 
 const SERVICE: &str = ".libp2p-peerstore";
 
@@ -338,7 +342,7 @@ fn a_pipe_does_not_hang_anything() {
     let path = folder.path().join("pipe.data");
     let made = Command::new("mkfifo").arg(&path).status();
     if !made.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: there is no mkfifo");
+        skipped("mkfifo", "there is no mkfifo");
         return;
     }
     let datastore = open(folder.path());
@@ -474,7 +478,7 @@ fn a_folder_that_may_not_be_written_is_named() {
     fs::create_dir(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(path.join("probe"), "").is_ok() {
-        eprintln!("skipped: this user may write to read-only folders");
+        skipped("permissions", "this user may write to read-only folders");
         return;
     }
     assert!(refused(&path).contains("cannot be read and written"));

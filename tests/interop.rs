@@ -16,6 +16,8 @@ mod child;
 mod format;
 #[path = "interop/on_the_wire.rs"]
 mod on_the_wire;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "interop/stored_data.rs"]
 mod stored_data;
 #[path = "support/swarm.rs"]

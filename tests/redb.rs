@@ -3,6 +3,8 @@
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/datastore.rs"]
 mod support;
 
@@ -347,7 +349,7 @@ fn a_file_that_may_not_be_written_is_named() {
     permissions.set_readonly(true);
     fs::set_permissions(&path, permissions).unwrap();
     if fs::OpenOptions::new().write(true).open(&path).is_ok() {
-        eprintln!("skipped: this user may write to read-only files");
+        skip::skipped("permissions", "this user may write to read-only files");
         return;
     }
     assert!(hint(&path).contains("cannot be read and written"));

@@ -16,13 +16,15 @@ mod content;
 mod outage;
 #[path = "redis/prefixes.rs"]
 mod prefixes;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/redis_server.rs"]
 mod support;
 #[cfg(feature = "redis-tls")]
 #[path = "redis/tls.rs"]
 mod tls;
 
-use std::{error::Error, fmt::Debug, time::Duration};
+use std::{env, error::Error, fmt::Debug, process::Command, time::Duration};
 
 use futures::TryStreamExt;
 use libp2p::Multiaddr;
@@ -92,4 +94,27 @@ fn quick(prefix: &str) -> RedisConfig {
 
 fn addr(port: u16) -> Multiaddr {
     format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
+}
+
+#[test]
+fn a_test_without_a_server_says_that_it_is_skipped_and_fails_where_one_must_be() {
+    let test = "access::passwords_open_the_door_and_are_never_shown";
+    let run = |needed: &str| {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args([test, "--exact", "--test-threads", "2"]);
+        command.env("PATH", "").env(skip::NEEDED, needed);
+        command.output().unwrap()
+    };
+    for (needed, passes) in [
+        ("", true),
+        ("openssl js-wire", true),
+        ("openssl redis", false),
+    ] {
+        let output = run(needed);
+        assert_eq!(output.status.success(), passes, "{needed}: {output:?}");
+        // The harness shows what a test says only if it fails.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let skipped = format!("skipped: {test}: neither redis-server nor valkey-server");
+        assert_eq!(said.contains(&skipped), passes, "{said}");
+    }
 }

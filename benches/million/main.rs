@@ -1,7 +1,7 @@
 //! This store with a million peers, beside `libp2p-peer-store`: every target of `docs/benchmarks.md`, in one table.
 //!
 //! ```text
-//! cargo bench                                  # everything, a quarter of an hour
+//! cargo bench                                  # everything, in nine minutes once it is built
 //! cargo bench -- quick                         # a tenth of the peers, fewer rounds
 //! cargo bench --bench million -- locks         # one part
 //! cargo bench -- --svg docs/benchmarks.svg     # everything, and the plot

@@ -5,13 +5,9 @@ use std::num::NonZeroUsize;
 use futures::StreamExt;
 
 use super::{Batch, Datastore, DatastoreError};
-use crate::{
-    clock::{Clock, SystemClock, Timestamp},
-    config::Config,
-    persist::{
-        codec,
-        key::{self, Key},
-    },
+use crate::persist::{
+    self,
+    key::{self, Key},
 };
 
 const fn size(n: usize) -> NonZeroUsize {
@@ -225,22 +221,12 @@ async fn write(
 fn count(report: &mut MigrationReport, key: &str, value: &[u8]) -> bool {
     report.entries += 1;
     report.bytes += value.len() as u64;
-    let now = Timestamp::new(SystemClock::default().started(), Default::default());
-    let decoded = match key::parse(key) {
-        None => {
-            report.foreign += 1;
-            return false;
-        }
-        Some(Key::Addresses(_)) => {
-            report.peers += 1;
-            codec::decode_addresses(value, &Config::default(), now).map(drop)
-        }
-        Some(Key::Protocols(_)) => {
-            codec::decode_protocols(value, &Config::default(), now).map(drop)
-        }
-        Some(Key::Keys(peer)) => codec::decode_public_key(value, &peer).map(drop),
-        Some(Key::Metadata(..)) => Ok(()),
+    let Some(key) = key::parse(key) else {
+        report.foreign += 1;
+        return false;
     };
-    report.undecodable += usize::from(decoded.is_err());
-    decoded.is_ok()
+    report.peers += usize::from(matches!(key, Key::Addresses(_)));
+    let is_readable = persist::read(&key, value).is_ok();
+    report.undecodable += usize::from(!is_readable);
+    is_readable
 }

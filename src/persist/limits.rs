@@ -6,7 +6,7 @@ use crate::config::Config;
 
 /// Larger values are not decoded, unless the limits of the store allow for them: at their defaults a peer's largest
 /// value takes some tens of kilobytes.
-pub(super) const MAX_VALUE_LEN: usize = 1024 * 1024;
+pub(crate) const MAX_VALUE_LEN: usize = 1024 * 1024;
 
 /// Bytes in fields that this version does not know, of one value. More are not kept, so that a value does not outgrow
 /// its limit when it is written again, and a datastore does not choose how much memory a peer takes.

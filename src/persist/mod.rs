@@ -14,11 +14,15 @@ pub(crate) mod key;
 mod limits;
 mod load;
 mod pending;
+mod readable;
 mod story;
 
 pub(crate) use engine::{Engine, caught};
+#[cfg(feature = "cli")]
+pub(crate) use limits::MAX_VALUE_LEN;
 pub(crate) use load::load;
 pub(crate) use pending::{Change, Pending, Unsaved};
+pub(crate) use readable::read;
 
 /// What [`PeerStore::open`](crate::PeerStore::open) found in the datastore.
 ///

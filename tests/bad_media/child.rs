@@ -150,8 +150,9 @@ fn in_a_namespace(test: &str, prepare: &str) {
         .arg(folder.path())
         .output();
     if !can.is_ok_and(|output| output.status.success()) {
-        eprintln!(
-            "skipped: this system allows no mounts; `storage.rs` has the same with a disk in memory"
+        crate::skip::skipped(
+            "mounts",
+            "this system allows no mounts; `storage.rs` has the same with a disk in memory",
         );
         return;
     }

@@ -1,9 +1,15 @@
 //! `check`.
 
-use libp2p_peerstore::tool::{self, Book};
+use futures::executor::block_on;
+use libp2p_identity::PeerId;
+use libp2p_peerstore::{
+    Config, PeerStore, RedbDatastore,
+    tool::{self, Book},
+};
 
 use crate::{
     api::{peer, rsa_key},
+    exporting::field,
     support::*,
 };
 
@@ -82,5 +88,90 @@ fn each_entry_that_a_node_would_skip_is_named_with_the_reason() {
         (&3.into(), &2.into())
     );
     // The others are shown all the same, and that some are not is said.
-    run(&["ls", &url]).failed(0, &["3 entries cannot be decoded", "peerstore check"]);
+    let said = ["3 entries cannot be decoded", "peerstore check"];
+    run(&["ls", &url]).failed(0, &said);
+    let note = json(&run(&["ls", &url, "--json"]).failed(0, &[]).err);
+    let note = note["note"].as_str().unwrap();
+    assert!(said.iter().all(|part| note.contains(part)), "{note}");
+}
+
+/// The addresses of a peer, more than a node with the default limits reads.
+fn too_large(n: u8) -> (String, Vec<u8>) {
+    let addresses = (0..60_000_u32).flat_map(|n| {
+        let (ip, port) = (n / 10_000 + 1, n % 10_000 + 1);
+        let address = at(&format!(
+            "/ip4/8.8.8.{ip}/tcp/{port}/tls/ws/p2p-circuit/http"
+        ));
+        field(1, &field(1, &address.to_vec()))
+    });
+    let value: Vec<u8> = addresses.collect();
+    assert!(value.len() > 1_024 * 1_024, "{}", value.len());
+    (tool::key_of(&peer(n), &Book::Addresses), value)
+}
+
+#[test]
+fn every_command_takes_for_unreadable_what_a_node_and_a_migration_do() {
+    let place = Place::new();
+    filled(redb(&place));
+    let (key, value) = too_large(90);
+    let datastore = redb(&place);
+    put(&datastore, &[(key.clone(), value.clone())]);
+    close(datastore);
+    let url = place.url("redb", "peers.redb");
+    let id = peer(90).to_string();
+
+    let ended = run(&["check", &url]).failed(3, &[]);
+    let line = ended.out.lines().find(|line| line.contains(&key)).unwrap();
+    assert!(
+        line.starts_with("undecodable") && line.contains("are the most"),
+        "{line}"
+    );
+    assert!(
+        ended.out.contains("1 undecodable, 0 foreign"),
+        "{}",
+        ended.out
+    );
+    let stats = json(&run(&["stats", &url, "--json"]).ok());
+    assert_eq!(stats["store"]["undecodable"], 1);
+    run(&["ls", &url]).failed(0, &["1 entry cannot be decoded", "peerstore check"]);
+    assert!(!run(&["ls", &url, "--ids", "--expired"]).ok().contains(&id));
+    let shown = json(&run(&["show", &url, &id, "--json"]).ok());
+    assert!(
+        shown["undecodable"][&key]
+            .as_str()
+            .unwrap()
+            .contains("are the most")
+    );
+
+    let to = place.url("redb", "readable.redb");
+    let report = json(&run(&["migrate", &url, &to, "--only-readable", "--json"]).ok());
+    assert_eq!(
+        (&report["undecodable"], &report["leftOut"]),
+        (&1.into(), &1.into())
+    );
+    run(&["check", &to]).failed(0, &[]);
+
+    // Nothing is lost all the same: an export has the bytes, and an import takes them as they are.
+    let lines = run(&["export", &url]).ok();
+    let again = place.url("redb", "again.redb");
+    run_with(&["import", &again], &[], lines.as_bytes()).failed(0, &[]);
+    assert_eq!(run(&["export", &again]).ok(), lines);
+    let datastore = RedbDatastore::open(place.path("again.redb")).unwrap();
+    assert_eq!(entries(&datastore)[&key], value);
+
+    // A node agrees.
+    let open = PeerStore::open(PeerId::random(), datastore, Config::default());
+    let store = block_on(open).unwrap();
+    assert_eq!(store.load_report().undecodable, 1);
+}
+
+#[test]
+fn what_no_node_would_read_is_not_imported() {
+    let place = Place::new();
+    let url = place.url("redb", "peers.redb");
+    let address = "/ip4/8.8.8.8/tcp/1";
+    let addresses = vec![address; 120_000];
+    let line = serde_json::json!({ "id": peer(1).to_string(), "addrs": addresses }).to_string();
+    let ended = run_with(&["import", &url], &[], line.as_bytes());
+    ended.failed(1, &["line 1", "a node could not read", "are the most"]);
 }

@@ -43,6 +43,7 @@ fn every_shell_has_completions() {
 }
 
 /// Every `$ peerstore …` in the documentation was run, and said just this.
+#[cfg(unix)]
 #[test]
 fn the_documentation_shows_what_is_really_said() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -53,7 +54,7 @@ fn the_documentation_shows_what_is_really_said() {
         for example in block.split("$ peerstore ").skip(1) {
             let (args, shown) = example.split_once('\n').unwrap_or((example, ""));
             let args: Vec<&str> = args.split_whitespace().collect();
-            let ended = run_with(&args, &[("COLUMNS", "100")], b"");
+            let ended = run_on_a_terminal(&args, "100");
             let said = [ended.out.as_str(), ended.err.as_str()].concat();
             assert_eq!(
                 timeless(said.trim_end()),

@@ -27,7 +27,7 @@ fn varint(mut number: u64) -> Vec<u8> {
     bytes
 }
 
-fn field(number: u64, content: &[u8]) -> Vec<u8> {
+pub fn field(number: u64, content: &[u8]) -> Vec<u8> {
     [
         varint(number << 3 | 2),
         varint(content.len() as u64),
@@ -211,8 +211,15 @@ fn foreign_entries_are_counted_and_left_out() {
     put(&datastore, &[("/peers/addrs/QmOther".to_owned(), vec![1])]);
     close(datastore);
     let url = place.url("redb", "peers.redb");
-    let ended = run(&["export", &url]).failed(0, &["1 foreign entry", "peerstore check", &url]);
+    let said = ["1 foreign entry", "peerstore check", &url];
+    let ended = run(&["export", &url]).failed(0, &said);
     assert_eq!(ended.out, "");
+    // Whoever asks for JSON hears of it too, in JSON.
+    let ended = run(&["export", &url, "--json"]).failed(0, &[]);
+    assert_eq!(ended.out, "");
+    let note = json(&ended.err);
+    let note = note["note"].as_str().unwrap();
+    assert!(said.iter().all(|part| note.contains(part)), "{note}");
 }
 
 #[test]

@@ -14,15 +14,15 @@ fn peers_live_on_a_server_under_a_prefix() {
         "--save",
         "",
         "--requirepass",
-        "secret",
+        "valkey-secret",
     ]) else {
         return;
     };
     let place = Place::new();
     let file = full(&place);
     let host = format!("127.0.0.1:{}", server.port);
-    let url = format!("redis://:secret@{host}?prefix=node-7");
-    let other = format!("redis://:secret@{host}?prefix=node-8");
+    let url = format!("redis://:valkey-secret@{host}?prefix=node-7");
+    let other = format!("valkey://:valkey-secret@{host}?prefix=node-8");
     run(&["migrate", &file, &url]).failed(0, &[]);
     let lines = run(&["export", &file, "--metadata"]).ok();
     run_with(&["import", &other], &[], lines.as_bytes()).failed(0, &[]);

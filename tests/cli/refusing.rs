@@ -199,6 +199,106 @@ fn errors_are_json_where_it_was_asked_for() {
     assert!(error["help"].is_string() && !error["causes"].as_array().unwrap().is_empty());
     assert_eq!(error["status"], 1);
     assert_eq!(ended.out, "");
+
+    // Also what is wrong with the command line itself.
+    for (args, named) in [
+        (&["ls", &url, "--json", "--sort", "name"][..], "'name'"),
+        (&["--json", "frobnicate"], "'frobnicate'"),
+        (&["ls", "--json"], "<STORE>"),
+        (&["ls", "--json", "nowhere"], "`nowhere`"),
+        (&["check", "--json", "env:NOT_THERE"], "`NOT_THERE`"),
+        (&["man", "--json", "nothing"], "`nothing`"),
+    ] {
+        let ended = run(args).failed(2, &[]);
+        let error = json(&ended.err);
+        let said = error["error"].as_str().unwrap();
+        assert!(said.contains(named) && !said.starts_with("error"), "{said}");
+        assert!(!error["help"].as_str().unwrap().is_empty());
+        assert_eq!(error["status"], 2);
+        assert_eq!(ended.out, "");
+    }
+    // A file may be called so.
+    let ended = run(&["import", "nowhere", "--", "--json"]).failed(2, &["`nowhere`"]);
+    assert!(ended.err.starts_with("error: "), "{}", ended.err);
+    assert!(run(&["ls", "--json", "--help"]).ok().contains("Usage"));
+}
+
+#[test]
+fn no_error_repeats_a_password_wherever_a_url_was_put() {
+    let place = Place::new();
+    let url = full(&place);
+    let id = peer(DIALLED).to_string();
+    let env = [("STORE", "reddis://u:s3cret@h")];
+    for wrong in [
+        "reddis://u:s3cret@h",
+        "redis:u:s3cret@h",
+        "u:s3cret@h",
+        "redis://u:s3cret",
+        "redis://u:a?s3cret@127.0.0.1:1",
+        "redis://u:a/s3cret@127.0.0.1:1",
+        "redis://u:a#s3cret@127.0.0.1:1?prefix=p",
+        "env:redis://u:s3cret@h",
+        "env:STORE",
+    ] {
+        let commands = [
+            &["ls", wrong][..],
+            &["show", wrong, &id],
+            &["stats", wrong],
+            &["export", wrong],
+            &["import", wrong],
+            &["rm", "-y", wrong, &id],
+            &["migrate", wrong, &url],
+            &["migrate", &url, wrong],
+            &["check", wrong],
+        ];
+        for args in commands {
+            for args in [args, &[args, &["--json"]].concat()] {
+                let ended = run_with(args, &env, b"").failed(2, &["names no store"]);
+                assert!(!ended.err.contains("s3cret"), "{args:?}: {}", ended.err);
+            }
+        }
+    }
+    // In the place of something else, or where nothing belongs.
+    for wrong in [
+        "redis://u:s3cret@h",
+        "redis://u:s3cret@h?prefix=p",
+        "unix:///run/x?pass=s3cret",
+    ] {
+        for args in [
+            &[wrong][..],
+            &["ls", &url, wrong],
+            &["ls", &url, "--sort", wrong],
+            &["ls", &url, "--seen-within", wrong],
+            &["ls", &url, "-n", wrong],
+            &["ls", &url, &format!("-n{wrong}")],
+            &["show", &url, wrong],
+            &["rm", &url, wrong],
+            &["import", &url, wrong],
+            &["man", wrong],
+            &["completions", wrong],
+            &["ls", &url, &format!("--limit={wrong}")],
+        ] {
+            for args in [args, &[args, &["--json"]].concat()] {
+                let ended = run(args);
+                assert!([1, 2, 4].contains(&ended.status), "{ended:?}");
+                assert!(!ended.err.contains("s3cret"), "{args:?}: {}", ended.err);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_scheme_of_valkey_is_another_name() {
+    // Nobody may have this name (RFC 6761), and nothing listens there.
+    for (url, place) in [
+        ("redis://valkey.invalid:1", "valkey.invalid:1"),
+        ("valkey://valkey.invalid:1", "valkey.invalid:1"),
+        ("unix:///nowhere/valkey.sock", "/nowhere/valkey.sock"),
+        ("valkey+unix:///nowhere/valkey.sock", "/nowhere/valkey.sock"),
+    ] {
+        let ended = run(&["ls", url]).failed(1, &[place, "no server answers there"]);
+        assert!(!ended.err.contains("redis.invalid"), "{}", ended.err);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -81,6 +81,36 @@ pub fn run_with(args: &[&str], env: &[(&str, &str)], input: &[u8]) -> Ended {
     Ended {
         status: output.status.code().unwrap_or(-1),
         out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// As [`run`], with a terminal of so many columns as standard output, which shows no colours.
+#[cfg(unix)]
+pub fn run_on_a_terminal(args: &[&str], columns: &str) -> Ended {
+    use rustix::{fs::Mode, fs::OFlags, pty};
+
+    let ours = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+    pty::grantpt(&ours).unwrap();
+    pty::unlockpt(&ours).unwrap();
+    let name = pty::ptsname(&ours, Vec::new()).unwrap();
+    let theirs = rustix::fs::open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    let mut command = command(args);
+    command.env("COLUMNS", columns).env("NO_COLOR", "1");
+    command
+        .stdin(Stdio::null())
+        .stdout(theirs)
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // It ends for us when nobody has it any longer.
+    drop(command);
+    let mut out = Vec::new();
+    let read = fs::File::from(ours).read_to_end(&mut out);
+    drop(read); // Linux tells of the end by an error.
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        status: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(out).unwrap().replace("\r\n", "\n"),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }

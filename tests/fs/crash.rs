@@ -12,7 +12,7 @@ use std::{
 use futures::{StreamExt, executor::block_on};
 use libp2p_peerstore::{Batch, Datastore, DatastoreError, FsDatastore, KeyValue};
 
-use crate::{SERVICE, entries, files, folder, get, keys, open, put, refused, text};
+use crate::{SERVICE, entries, files, folder, get, keys, open, put, refused, skip::skipped, text};
 
 #[test]
 fn temporary_files_are_ignored_and_removed() {
@@ -329,7 +329,7 @@ fn a_file_that_cannot_be_written_holds_up_commits_that_leave_nothing_behind() {
         put(&datastore, "/peers/addrs/1", "old");
         put_there(&path);
         if says.contains("owns") && fs::write(path.with_file_name("probe"), "").is_ok() {
-            eprintln!("skipped: this user may write to folders of others");
+            skipped("permissions", "this user may write to folders of others");
             continue;
         }
         let commit = |round: u8| {

@@ -13,7 +13,10 @@ use std::{
 use futures::{StreamExt, channel::mpsc};
 use serde_json::{Value, json};
 
-use crate::swarm::{Drive, get};
+use crate::{
+    skip::skipped,
+    swarm::{Drive, get},
+};
 
 pub struct Js {
     child: Child,
@@ -32,6 +35,7 @@ fn folder() -> PathBuf {
 
 /// Whether Node.js and the packages are there; a message says so if not.
 fn can_run(package: &str) -> bool {
+    let tool = format!("js-{package}");
     let version = Command::new("node").arg("--version").output();
     let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let major = version.ok().and_then(|version| {
@@ -39,7 +43,10 @@ fn can_run(package: &str) -> bool {
         major.parse::<u32>().ok()
     });
     if major.is_none_or(|major| major < 20) {
-        eprintln!("skipped: Node.js 20 or later is not installed (`apt-get install nodejs npm`)");
+        skipped(
+            &tool,
+            "Node.js 20 or later is not installed (`apt-get install nodejs npm`)",
+        );
         return false;
     }
     // npm writes this file last.
@@ -47,9 +54,9 @@ fn can_run(package: &str) -> bool {
         .join(package)
         .join("node_modules/.package-lock.json");
     if !installed.is_file() {
-        eprintln!(
-            "skipped: the packages are not installed (`npm ci --prefix tests/interop/{package}`)"
-        );
+        let why =
+            format!("the packages are not installed (`npm ci --prefix tests/interop/{package}`)");
+        skipped(&tool, &why);
         return false;
     }
     true

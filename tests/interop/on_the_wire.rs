@@ -183,8 +183,14 @@ const DEBOUNCE: Duration = Duration::from_secs(1);
 /// What a machine that does much else may take on top. Identify by itself asks again after five minutes only.
 const BUSY: Duration = Duration::from_secs(20);
 
-/// Until the store says that the protocols of a peer are others, and have this one, or not.
-async fn follows(rust: &mut Rust, js: &mut Js, peer: PeerId, protocol: &str, speaks: bool) {
+/// Until the store says that the protocols of a peer are others, and have this one, or not. Returns how long that took.
+async fn follows(
+    rust: &mut Rust,
+    js: &mut Js,
+    peer: PeerId,
+    protocol: &str,
+    speaks: bool,
+) -> Duration {
     let asked = Instant::now();
     let news = get((&mut *rust, js), |(rust, _)| {
         let news = rust.news().into_iter();
@@ -206,6 +212,7 @@ async fn follows(rust: &mut Rust, js: &mut Js, peer: PeerId, protocol: &str, spe
     );
     let took = asked.elapsed();
     assert!(took < DEBOUNCE + BUSY, "{took:?}");
+    took
 }
 
 #[tokio::test]
@@ -224,18 +231,21 @@ async fn a_protocol_that_js_registers_or_removes_follows_by_its_push() {
     .await;
     rust.news();
     let before = rust.protocols(said.id);
+    let mut took = Vec::new();
     for round in 0..2 {
         let late = format!("/late/{round}");
         js.ask("handle", json!({ "protocol": late }));
-        follows(&mut rust, &mut js, said.id, &late, true).await;
+        took.push(follows(&mut rust, &mut js, said.id, &late, true).await);
         let with = sorted([before.clone(), vec![late.clone()]].concat());
         assert_eq!(rust.protocols(said.id), with);
         assert_eq!(rust.store.peers_supporting(&late), [said.id]);
         js.ask("unhandle", json!({ "protocol": late }));
-        follows(&mut rust, &mut js, said.id, &late, false).await;
+        took.push(follows(&mut rust, &mut js, said.id, &late, false).await);
         assert_eq!(rust.protocols(said.id), before);
         assert!(rust.store.peers_supporting(&late).is_empty());
     }
+    // A machine that is busy now is not so for each of them.
+    assert!(took.iter().min() < Some(&(3 * DEBOUNCE)), "{took:?}");
     // The answer, and four pushes.
     until((&mut rust, &mut js), |(rust, _)| {
         rust.identified(said.id) >= 5

@@ -8,7 +8,10 @@ use std::{
 
 use libp2p_peerstore::{Datastore, RedisConfig, RedisDatastore};
 
-use super::support::{Server, free_port};
+use super::{
+    skip::skipped,
+    support::{Server, free_port},
+};
 
 /// How the second process learns what to connect to.
 const URL: &str = "PEERSTORE_TEST_REDISS_URL";
@@ -41,7 +44,7 @@ fn certificates(folder: &Path) -> bool {
 fn a_server_is_reached_over_tls_if_its_certificate_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     if !certificates(folder.path()) {
-        eprintln!("skipped: `openssl` is not installed");
+        skipped("openssl", "`openssl` is not installed");
         return;
     }
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

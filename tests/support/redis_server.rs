@@ -14,6 +14,8 @@ use futures::future::join_all;
 use redis::{FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 
+use crate::skip::skipped;
+
 /// The server's binary, or a message that the test is skipped.
 fn binary() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -22,8 +24,9 @@ fn binary() -> Option<PathBuf> {
         .flat_map(|folder| names.map(|name| folder.join(name)))
         .find(|file| file.is_file());
     if found.is_none() {
-        eprintln!(
-            "skipped: neither redis-server nor valkey-server is installed (`apt-get install redis-server`)"
+        skipped(
+            "redis",
+            "neither redis-server nor valkey-server is installed (`apt-get install redis-server`)",
         );
     }
     found

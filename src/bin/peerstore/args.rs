@@ -5,15 +5,15 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::target::Target;
-
 /// Shown by `--help`, and in the man page.
 const MORE: &str = "\
 Stores:
   redb:PATH                     the file of a RedbDatastore
   fs:FOLDER                     the folder of a FsDatastore, or of a js-libp2p node
   redis://HOST:PORT/DB?prefix=P a Redis or Valkey server, or a Redis Cluster, and the
-                                node's prefix (rediss:// with TLS, unix:// for a socket)
+                                node's prefix; in quotes, or a shell takes the ? for its
+                                own (rediss:// with TLS, unix:// for a socket; valkey://
+                                and valkeys:// are the same)
   env:NAME                      the URL that stands in this environment variable: keeps
                                 passwords out of the list of processes
 
@@ -27,7 +27,8 @@ Exit status:
   3  done, and problems were found: check found entries, import --keep-going skipped lines
   4  no such peer, or more than one that the text fits
 
-Colours are used on a terminal only, and never with NO_COLOR. COLUMNS sets the width of tables. What strangers chose is shown \
+Colours are used on a terminal only, and never with NO_COLOR. COLUMNS sets the width of tables there; elsewhere nothing is \
+cut. What strangers chose is shown \
 with control characters and those that turn the direction of text escaped.";
 
 /// Looks at, moves and mends the peer stores of libp2p nodes.
@@ -35,7 +36,7 @@ with control characters and those that turn the direction of text escaped.";
 #[command(name = "peerstore", version, after_long_help = MORE, after_help = "`peerstore --help` explains stores and exit status.")]
 #[command(max_term_width = 100, disable_help_subcommand = true)]
 pub struct Args {
-    /// Answers in JSON, errors too: one object, or one in each line where there can be many. docs/cli.md has the fields
+    /// Answers in JSON, errors and remarks too: one object, or one in each line where there can be many. docs/cli.md has the fields
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -109,7 +110,7 @@ pub enum Sort {
 #[derive(Debug, Arguments)]
 pub struct Ls {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     #[command(flatten)]
     pub filter: Filter,
     /// In which order
@@ -160,7 +161,7 @@ pub struct Filter {
 #[derive(Debug, Arguments)]
 pub struct Show {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     /// A peer id (base58, or a CID), or the beginning or the end of one
     pub peer: String,
 }
@@ -168,7 +169,7 @@ pub struct Show {
 #[derive(Debug, Arguments)]
 pub struct Stats {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     #[command(flatten)]
     pub filter: Filter,
     /// Lines of each list at most
@@ -179,7 +180,7 @@ pub struct Stats {
 #[derive(Debug, Arguments)]
 pub struct Export {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     /// Metadata too. Without it, agent and protocol versions are left out as well
     #[arg(long)]
     pub metadata: bool,
@@ -188,7 +189,7 @@ pub struct Export {
 #[derive(Debug, Arguments)]
 pub struct Import {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     /// What `export` wrote; `-` is standard input
     #[arg(default_value = "-")]
     pub file: PathBuf,
@@ -200,7 +201,7 @@ pub struct Import {
 #[derive(Debug, Arguments)]
 pub struct Rm {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
     /// Peer ids (base58, or CIDs), or beginnings or ends of them that fit one peer each
     #[arg(required = true)]
     pub peers: Vec<String>,
@@ -212,9 +213,9 @@ pub struct Rm {
 #[derive(Debug, Arguments)]
 pub struct Migrate {
     /// The store to read, as a URL
-    pub from: Target,
+    pub from: String,
     /// The store to write to, as a URL
-    pub to: Target,
+    pub to: String,
     /// Leaves alone what has another value in the target
     #[arg(long)]
     pub keep_existing: bool,
@@ -229,7 +230,7 @@ pub struct Migrate {
 #[derive(Debug, Arguments)]
 pub struct Check {
     /// The store, as a URL
-    pub store: Target,
+    pub store: String,
 }
 
 #[derive(Debug, Arguments)]

@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::{
     args::Check,
     failure::{Failure, Outcome},
-    load::{See, config},
     out::{BOLD, Out},
     progress::Progress,
+    target::Target,
 };
 
 #[derive(Debug, Default)]
@@ -23,8 +23,9 @@ struct Counts {
 }
 
 pub async fn run(args: Check, out: &mut Out) -> Result<Outcome, Failure> {
-    let datastore = args.store.open_to_read().await?;
-    let counts = all(&args, &*datastore, out).await?;
+    let store = Target::named(&args.store)?;
+    let datastore = store.open_to_read().await?;
+    let counts = all(&store, &*datastore, out).await?;
     let _ = datastore.close().await;
     tell(&counts, out)?;
     Ok(match counts.undecodable + counts.foreign {
@@ -33,9 +34,8 @@ pub async fn run(args: Check, out: &mut Out) -> Result<Outcome, Failure> {
     })
 }
 
-async fn all(args: &Check, datastore: &dyn Datastore, out: &mut Out) -> Result<Counts, Failure> {
+async fn all(store: &Target, datastore: &dyn Datastore, out: &mut Out) -> Result<Counts, Failure> {
     let progress = Progress::counting("checking", "entries");
-    let config = config(See::Everything);
     let mut counts = Counts::default();
     let mut last = String::new();
     let mut entries = datastore.query(tool::ROOT);
@@ -45,7 +45,7 @@ async fn all(args: &Check, datastore: &dyn Datastore, out: &mut Out) -> Result<C
                 true => "cannot read the keys under `/peers/`".to_owned(),
                 false => format!("cannot read on after `{}`", tool::escaped(&last)),
             };
-            Failure::of_store(what, &args.store, &error)
+            Failure::of_store(what, store, &error)
         })?;
         counts.entries += 1;
         progress.set(counts.entries);
@@ -56,7 +56,7 @@ async fn all(args: &Check, datastore: &dyn Datastore, out: &mut Out) -> Result<C
             last = key;
             continue;
         };
-        let inspected = tool::inspect(&peer, &book, &value, &config);
+        let inspected = tool::inspect(&peer, &book, &value);
         if let Some(reason) = &inspected.undecodable {
             counts.undecodable += 1;
             problem("undecodable", &key, reason, value.len(), out)?;

@@ -25,11 +25,12 @@ use crate::{
 };
 
 pub async fn run(args: Export, out: &mut Out) -> Result<Outcome, Failure> {
-    let datastore = args.store.open_to_read().await?;
+    let store = Target::named(&args.store)?;
+    let datastore = store.open_to_read().await?;
     let progress = Progress::counting("exporting", "peers");
     let mut export = Exporting {
         datastore: &*datastore,
-        target: &args.store,
+        target: &store,
         metadata: args.metadata,
         progress: &progress,
         peers: 0,
@@ -42,8 +43,7 @@ pub async fn run(args: Export, out: &mut Out) -> Result<Outcome, Failure> {
     if foreign > 0 {
         let entries = words::count(foreign, "foreign entry was", "foreign entries were");
         out.note(&format!(
-            "{entries} left out; `peerstore check {}` names them",
-            args.store
+            "{entries} left out; `peerstore check {store}` names them"
         ))?;
     }
     if out.is_terminal {

@@ -1,11 +1,11 @@
 //! How it ends: with which exit status, and what it says when something failed.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{env, error::Error, io, process::ExitCode};
 
 use libp2p_peerstore::{DatastoreError, tool::escaped};
 use serde_json::json;
 
-use crate::{json, out::colours_of_stderr, target::Target};
+use crate::{discreet::discreet, json, out::colours_of_stderr, target::Target};
 
 /// It came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,10 +133,11 @@ impl Failure {
             return ExitCode::from(self.code);
         }
         if as_json {
+            let causes = self.causes.iter().map(|cause| discreet(cause));
             let failure = json!({
-                "error": self.what,
-                "causes": self.causes,
-                "help": self.help,
+                "error": discreet(&self.what),
+                "causes": causes.collect::<Vec<_>>(),
+                "help": self.help.map(|help| discreet(&help)),
                 "status": self.code,
             });
             eprintln!("{}", json::line(&failure));
@@ -146,18 +147,38 @@ impl Failure {
             true => ("\u{1b}[1;31m", "\u{1b}[0m"),
             false => ("", ""),
         };
-        eprintln!("{red}error:{plain} {}", escaped_lightly(&self.what));
+        eprintln!("{red}error:{plain} {}", for_people(&self.what));
         for cause in &self.causes {
-            eprintln!("  cause: {}", escaped_lightly(cause));
+            eprintln!("  cause: {}", for_people(cause));
         }
         if let Some(help) = &self.help {
-            eprintln!("  help: {}", escaped_lightly(help));
+            eprintln!("  help: {}", for_people(help));
         }
         ExitCode::from(self.code)
     }
 }
 
+/// What clap made of the command line: help and the version that were asked for, or what it does not understand.
+pub fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Whoever has seen enough of it has closed the pipe.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let asked = env::args_os().take_while(|arg| arg != "--");
+    if asked.into_iter().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let (what, help) = text.split_once("\n\n").unwrap_or((text, ""));
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let failure = Failure::usage(in_one_line(&discreet(what)));
+        return failure.help(in_one_line(&discreet(help))).report(true);
+    }
+    anstream::eprint!("{}", discreet(&error.render().ansi().to_string()));
+    ExitCode::from(USAGE)
+}
+
 /// Paths on Windows have backslashes, which need no escape here: nothing is read back.
-fn escaped_lightly(text: &str) -> String {
-    escaped(text).replace("\\\\", "\\")
+fn for_people(text: &str) -> String {
+    escaped(&discreet(text)).replace("\\\\", "\\")
 }

@@ -17,7 +17,6 @@ use crate::{
     entries,
     failure::{Failure, Outcome},
     json as shapes,
-    load::{See, config},
     out::Out,
     progress::Progress,
     target::{Missing, Target},
@@ -40,16 +39,17 @@ struct Counts {
 }
 
 pub async fn run(args: Import, out: &mut Out) -> Result<Outcome, Failure> {
+    let store = Target::named(&args.store)?;
     // What cannot be read makes no store.
     let (reader, len) = open(&args.file)?;
-    let datastore = args.store.open_to_write(Missing::IsMade).await?;
+    let datastore = store.open_to_write(Missing::IsMade).await?;
     let progress = match len {
         Some(len) => Progress::bytes("importing", len),
         None => Progress::counting("importing", "bytes"),
     };
     let mut importing = Importing {
         datastore: &*datastore,
-        target: &args.store,
+        target: &store,
         keep_going: args.keep_going,
         json: out.json,
         progress,
@@ -68,7 +68,7 @@ pub async fn run(args: Import, out: &mut Out) -> Result<Outcome, Failure> {
     }
     read?;
     committed?;
-    closed.map_err(|error| Failure::of_store("cannot close the store", &args.store, &error))?;
+    closed.map_err(|error| Failure::of_store("cannot close the store", &store, &error))?;
     Ok(match counts.bad {
         0 => Outcome::Done,
         _ => Outcome::FoundProblems,
@@ -245,7 +245,6 @@ fn skip_line(reader: &mut Box<dyn BufRead>) -> Result<u64, Failure> {
 fn parse(line: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
     let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let (peer, values) = line.values().map_err(|error| error.to_string())?;
-    let config = config(See::Everything);
     let found = entries::entries(&peer, values);
     for (key, value) in &found {
         let Some((peer, book)) = tool::parse_key(key) else {
@@ -258,7 +257,7 @@ fn parse(line: &[u8]) -> Result<Vec<(String, Vec<u8>)>, String> {
             Book::PublicKey => line.raw.keys.is_some(),
             Book::Metadata(_) => true,
         };
-        if let Some(reason) = tool::inspect(&peer, &book, value, &config).undecodable
+        if let Some(reason) = tool::inspect(&peer, &book, value).undecodable
             && !is_raw
         {
             return Err(format!("a node could not read `{key}`: {reason}"));

@@ -4,21 +4,21 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures::{
     StreamExt,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
 use indicatif::ProgressBar;
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
     Batch, Config, Datastore, DatastoreError, KeyValue, LoadReport, MemoryDatastore, OpenError,
-    PeerStore,
+    PeerStore, tool,
 };
 
 use crate::{failure::Failure, progress::Progress, target::Target};
@@ -39,26 +39,35 @@ pub enum See {
 pub struct Loaded {
     pub store: PeerStore,
     pub datastore: Arc<dyn Datastore>,
+    too_large: usize,
 }
 
 impl Loaded {
     pub async fn open(target: &Target, see: See) -> Result<Self, Failure> {
         let progress = Progress::counting("loading", "entries");
         let datastore = target.open_to_read().await?;
-        let store = load(&datastore, see, progress.handle()).await;
-        let store = store.map_err(|error| of_loading(target, error))?;
-        Ok(Self { store, datastore })
+        let loaded = load(&datastore, see, progress.handle()).await;
+        let (store, too_large) = loaded.map_err(|error| of_loading(target, error))?;
+        Ok(Self {
+            store,
+            datastore,
+            too_large,
+        })
     }
 
     /// The same store again, to see more or less of it.
     pub async fn again(&self, target: &Target, see: See) -> Result<PeerStore, Failure> {
         let progress = Progress::counting("loading", "entries");
-        let store = load(&self.datastore, see, progress.handle()).await;
-        store.map_err(|error| of_loading(target, error))
+        let loaded = load(&self.datastore, see, progress.handle()).await;
+        let loaded = loaded.map_err(|error| of_loading(target, error))?;
+        Ok(loaded.0)
     }
 
     pub fn report(&self) -> LoadReport {
-        self.store.load_report()
+        let mut report = self.store.load_report();
+        report.entries += self.too_large;
+        report.undecodable += self.too_large;
+        report
     }
 
     /// Lets go of the datastore, which what follows does not need: a node, or the next command of a pipe, may want it.
@@ -78,24 +87,28 @@ pub async fn of_entries(entries: Vec<KeyValue>, see: See) -> Result<PeerStore, O
     }
     memory.commit(batch).await.map_err(OpenError::Load)?;
     let memory: Arc<dyn Datastore> = Arc::new(memory);
-    load(&memory, see, ProgressBar::hidden()).await
+    let loaded = load(&memory, see, ProgressBar::hidden()).await;
+    loaded.map(|(store, _)| store)
 }
 
+/// A store, and how many values were too large for it.
 async fn load(
     datastore: &Arc<dyn Datastore>,
     see: See,
     progress: ProgressBar,
-) -> Result<PeerStore, OpenError> {
+) -> Result<(PeerStore, usize), OpenError> {
     let is_loaded = Arc::new(AtomicBool::new(false));
+    let too_large = Arc::new(AtomicUsize::new(0));
     let unwritten = Unwritten {
         datastore: datastore.clone(),
         progress,
         is_loaded: is_loaded.clone(),
+        too_large: too_large.clone(),
     };
     // Whose store it is, it does not say. Nobody has this id.
     let store = PeerStore::open(PeerId::random(), unwritten, config(see)).await;
     is_loaded.store(true, Ordering::Relaxed);
-    store
+    Ok((store?, too_large.load(Ordering::Relaxed)))
 }
 
 fn of_loading(target: &Target, error: OpenError) -> Failure {
@@ -107,8 +120,9 @@ fn of_loading(target: &Target, error: OpenError) -> Failure {
     }
 }
 
-/// Limits so wide that all is seen that a node can have stored.
-pub fn config(see: See) -> Config {
+/// Limits so wide that all is seen that stands in a value which a node reads. How large such a value may be is for
+/// [`is_too_large`] to say: these limits together would allow for 800 MB.
+fn config(see: See) -> Config {
     let most = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
     let config = Config::default()
         .with_max_peers(NonZeroUsize::MAX)
@@ -139,6 +153,14 @@ struct Unwritten {
     progress: ProgressBar,
     /// Then it seems to be empty: it may be closed, and the store looks for what it would delete.
     is_loaded: Arc<AtomicBool>,
+    /// How many values were left out.
+    too_large: Arc<AtomicUsize>,
+}
+
+/// Whether a node skips this value for its length, as `check` and `migrate` say.
+fn is_too_large((key, value): &KeyValue) -> bool {
+    let skips = |(peer, book)| tool::inspect(&peer, &book, value).undecodable.is_some();
+    value.len() > tool::MAX_VALUE_LEN && tool::parse_key(key).is_some_and(skips)
 }
 
 impl Datastore for Unwritten {
@@ -151,7 +173,14 @@ impl Datastore for Unwritten {
             return stream::empty().boxed();
         }
         let entries = self.datastore.query(prefix);
-        entries.inspect(|_| self.progress.inc(1)).boxed()
+        let entries = entries.filter(|entry| {
+            self.progress.inc(1);
+            let is_too_large = entry.as_ref().is_ok_and(is_too_large);
+            self.too_large
+                .fetch_add(usize::from(is_too_large), Ordering::Relaxed);
+            future::ready(!is_too_large)
+        });
+        entries.boxed()
     }
 
     fn commit(&self, _: Batch) -> BoxFuture<'_, Result<(), DatastoreError>> {

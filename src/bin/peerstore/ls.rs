@@ -12,6 +12,7 @@ use crate::{
     load::{Loaded, See},
     out::{BOLD, Out, by_confidence},
     table::{Column, Table},
+    target::Target,
     words,
 };
 
@@ -61,9 +62,10 @@ impl Filter {
 }
 
 pub async fn run(args: Ls, out: &mut Out) -> Result<Outcome, Failure> {
-    let loaded = Loaded::open(&args.store, args.filter.see()).await?;
+    let target = Target::named(&args.store)?;
+    let loaded = Loaded::open(&target, args.filter.see()).await?;
     let alive = match args.filter.expired {
-        true => Some(loaded.again(&args.store, See::Alive).await?),
+        true => Some(loaded.again(&target, See::Alive).await?),
         false => None,
     };
     let report = loaded.report();
@@ -109,7 +111,7 @@ pub async fn run(args: Ls, out: &mut Out) -> Result<Outcome, Failure> {
             out.line(&row)?;
         }
     }
-    remarks(&args, &report, shown, out)?;
+    remarks(&args, &target, &report, shown, out)?;
     Ok(Outcome::Done)
 }
 
@@ -159,7 +161,13 @@ fn row(table: &Table, peer: &Peer, expired: bool, now: SystemTime, out: &Out) ->
 }
 
 /// What the table does not say. On a terminal only, unless something is wrong.
-fn remarks(args: &Ls, report: &LoadReport, shown: usize, out: &mut Out) -> Result<(), Failure> {
+fn remarks(
+    args: &Ls,
+    target: &Target,
+    report: &LoadReport,
+    shown: usize,
+    out: &mut Out,
+) -> Result<(), Failure> {
     if out.is_terminal {
         let of = words::count(report.peers, "peer", "peers");
         out.note(&format!("{shown} of {of}"))?;
@@ -170,9 +178,8 @@ fn remarks(args: &Ls, report: &LoadReport, shown: usize, out: &mut Out) -> Resul
     }
     if report.undecodable > 0 {
         let entries = words::count(report.undecodable, "entry", "entries");
-        let store = &args.store;
         out.note(&format!(
-            "{entries} cannot be decoded and were left out; `peerstore check {store}` names them"
+            "{entries} cannot be decoded and were left out; `peerstore check {target}` names them"
         ))?;
     }
     Ok(())

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod discreet;
 mod entries;
 mod export;
 mod failure;
@@ -32,7 +33,10 @@ use failure::{Failure, Outcome};
 use out::Out;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return failure::misunderstood(&error),
+    };
     let json = args.json;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -8,20 +8,20 @@ use crate::{
     failure::{Failure, Outcome},
     out::Out,
     progress::Progress,
-    target::Missing,
+    target::{Missing, Target},
     words,
 };
 
 pub async fn run(args: Migrate, out: &mut Out) -> Result<Outcome, Failure> {
-    if args.from.is_same(&args.to) {
+    let (source, target) = (Target::named(&args.from)?, Target::named(&args.to)?);
+    if source.is_same(&target) {
         return Err(Failure::usage(format!(
-            "`{}` and `{}` are the same store",
-            args.from, args.to
+            "`{source}` and `{target}` are the same store"
         )));
     }
     // What cannot be read makes no store.
-    let from = args.from.open_to_read().await?;
-    let to = args.to.open_to_write(Missing::IsMade).await?;
+    let from = source.open_to_read().await?;
+    let to = target.open_to_write(Missing::IsMade).await?;
     let mut options = MigrationOptions::default()
         .with_keep_existing(args.keep_existing)
         .with_only_readable(args.only_readable);
@@ -38,8 +38,8 @@ pub async fn run(args: Migrate, out: &mut Out) -> Result<Outcome, Failure> {
     let closed = to.close().await;
     let report = copied.map_err(|error| {
         let (store, what, written) = match &error {
-            MigrationError::Commit { report, .. } => (&args.to, "cannot write to", report.written),
-            MigrationError::Read { report, .. } => (&args.from, "cannot copy from", report.written),
+            MigrationError::Commit { report, .. } => (&target, "cannot write to", report.written),
+            MigrationError::Read { report, .. } => (&source, "cannot copy from", report.written),
             _ => return Failure::new("cannot copy").because(&error),
         };
         Failure::new(format!("{what} the store `{store}`"))
@@ -48,12 +48,18 @@ pub async fn run(args: Migrate, out: &mut Out) -> Result<Outcome, Failure> {
                 "{written} entries are copied; see the cause, and run the same command again to go on"
             ))
     })?;
-    closed.map_err(|error| Failure::of_store("cannot close the store", &args.to, &error))?;
-    tell(&args, &report, out)?;
+    closed.map_err(|error| Failure::of_store("cannot close the store", &target, &error))?;
+    tell(&args, &source, &target, &report, out)?;
     Ok(Outcome::Done)
 }
 
-fn tell(args: &Migrate, report: &MigrationReport, out: &mut Out) -> Result<(), Failure> {
+fn tell(
+    args: &Migrate,
+    source: &Target,
+    target: &Target,
+    report: &MigrationReport,
+    out: &mut Out,
+) -> Result<(), Failure> {
     if out.json {
         return out.json(&json!({
             "entries": report.entries,
@@ -79,7 +85,7 @@ fn tell(args: &Migrate, report: &MigrationReport, out: &mut Out) -> Result<(), F
     ))?;
     if report.kept > 0 {
         let kept = words::count(report.kept, "entry was", "entries were");
-        out.line(&format!("{kept} kept as they are in {}", args.to))?;
+        out.line(&format!("{kept} kept as they are in {target}"))?;
     }
     let odd = report.foreign + report.undecodable;
     if odd > 0 {
@@ -88,9 +94,8 @@ fn tell(args: &Migrate, report: &MigrationReport, out: &mut Out) -> Result<(), F
             true => "and left out",
             false => "and copied like the others",
         };
-        let from = &args.from;
         out.note(&format!(
-            "{odd} foreign or undecodable {fate}; `peerstore check {from}` names them"
+            "{odd} foreign or undecodable {fate}; `peerstore check {source}` names them"
         ))?;
     }
     Ok(())

@@ -7,16 +7,16 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::Style;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{failure::Failure, json};
+use crate::{failure::Failure, json as shapes};
 
 pub struct Out {
     writer: BufWriter<Stdout>,
     /// Whether answers are in JSON.
     pub json: bool,
     pub is_terminal: bool,
-    /// Columns of the terminal; `None` where nothing is to be cut.
+    /// Columns of the terminal; `None` where nothing is to be cut, since it is none.
     pub width: Option<usize>,
     colours: bool,
 }
@@ -27,15 +27,16 @@ impl Out {
         let is_terminal = stdout.is_terminal();
         let columns = env::var("COLUMNS").ok();
         let columns = columns.and_then(|columns| columns.parse().ok());
-        let terminal = || {
-            // One that does not know its size is as wide as they used to be.
-            let known = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-            is_terminal.then_some(known.unwrap_or(80))
-        };
+        let columns = columns.filter(|columns| *columns > 0);
+        let width = columns.or_else(|| {
+            let known = terminal_size::terminal_size();
+            known.map(|(width, _)| usize::from(width.0))
+        });
         Self {
             json,
             is_terminal,
-            width: columns.filter(|columns| *columns > 0).or_else(terminal),
+            // One that does not know its size is as wide as they used to be.
+            width: is_terminal.then(|| width.unwrap_or(80)),
             colours: AutoStream::choice(&stdout) != ColorChoice::Never,
             writer: BufWriter::new(stdout),
         }
@@ -46,7 +47,7 @@ impl Out {
     }
 
     pub fn json(&mut self, value: &Value) -> Result<(), Failure> {
-        self.line(&json::line(value))
+        self.line(&shapes::line(value))
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -68,8 +69,9 @@ impl Out {
     /// A remark that is not part of the answer.
     pub fn note(&mut self, text: &str) -> Result<(), Failure> {
         self.flush()?;
-        if !self.json {
-            eprintln!("{text}");
+        match self.json {
+            true => eprintln!("{}", shapes::line(&json!({ "note": text }))),
+            false => eprintln!("{text}"),
         }
         Ok(())
     }

@@ -23,41 +23,47 @@ use crate::{
 const PEERS: usize = 256;
 
 pub async fn run(args: Rm, out: &mut Out) -> Result<Outcome, Failure> {
-    let datastore = args.store.open_to_write(Missing::IsAnError).await?;
-    let done = remove(&args, &*datastore, out).await;
+    let store = Target::named(&args.store)?;
+    let datastore = store.open_to_write(Missing::IsAnError).await?;
+    let done = remove(&args, &store, &*datastore, out).await;
     let closed = datastore.close().await;
     let outcome = done?;
-    closed.map_err(|error| Failure::of_store("cannot close the store", &args.store, &error))?;
+    closed.map_err(|error| Failure::of_store("cannot close the store", &store, &error))?;
     Ok(outcome)
 }
 
-async fn remove(args: &Rm, datastore: &dyn Datastore, out: &mut Out) -> Result<Outcome, Failure> {
-    let peers = entries::resolve(datastore, &args.store, &args.peers).await?;
+async fn remove(
+    args: &Rm,
+    store: &Target,
+    datastore: &dyn Datastore,
+    out: &mut Out,
+) -> Result<Outcome, Failure> {
+    let peers = entries::resolve(datastore, store, &args.peers).await?;
     let mut found = Vec::new();
     for peer in &peers {
-        let keys = keys(datastore, &args.store, peer).await?;
+        let keys = keys(datastore, store, peer).await?;
         if keys.is_empty() {
             // Nothing is deleted when one of them is a typing error.
             return Err(
-                Failure::no_peer(format!("the peer `{peer}` is not in `{}`", args.store))
+                Failure::no_peer(format!("the peer `{peer}` is not in `{store}`"))
                     .help("nothing was deleted; `peerstore ls --ids` lists the ids"),
             );
         }
         found.push((*peer, keys));
     }
-    if !args.yes && io::stdin().is_terminal() && !confirmed(args, &peers)? {
+    if !args.yes && io::stdin().is_terminal() && !confirmed(store, &peers)? {
         out.note("nothing was deleted")?;
         return Ok(Outcome::Done);
     }
     for peers in found.chunks(PEERS) {
-        delete(args, datastore, peers, out).await?;
+        delete(store, datastore, peers, out).await?;
     }
     Ok(Outcome::Done)
 }
 
 /// Deletes some peers in one commit.
 async fn delete(
-    args: &Rm,
+    store: &Target,
     datastore: &dyn Datastore,
     peers: &[(PeerId, Vec<String>)],
     out: &mut Out,
@@ -74,7 +80,7 @@ async fn delete(
             "cannot delete {count}, from `{}` on",
             first.unwrap_or_default()
         );
-        Failure::of_store(what, &args.store, &error)
+        Failure::of_store(what, store, &error)
     })?;
     for (peer, keys) in peers {
         let entries = keys.len();
@@ -120,7 +126,7 @@ async fn keys(
     Ok(keys)
 }
 
-fn confirmed(args: &Rm, peers: &[PeerId]) -> Result<bool, Failure> {
+fn confirmed(store: &Target, peers: &[PeerId]) -> Result<bool, Failure> {
     const SHOWN: usize = 10;
     for peer in peers.iter().take(SHOWN) {
         eprintln!("  {peer}");
@@ -129,7 +135,7 @@ fn confirmed(args: &Rm, peers: &[PeerId]) -> Result<bool, Failure> {
         eprintln!("  and {} more", peers.len() - SHOWN);
     }
     let what = words::count(peers.len(), "peer", "peers");
-    eprint!("Delete {what} from {}? [y/N] ", args.store);
+    eprint!("Delete {what} from {store}? [y/N] ");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(|error| {
         Failure::new("cannot read the answer")

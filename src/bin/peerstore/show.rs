@@ -17,8 +17,9 @@ use crate::{
     entries,
     failure::{Failure, Outcome},
     json as shapes,
-    load::{Loaded, See, config, of_entries},
+    load::{Loaded, See, of_entries},
     out::{BOLD, DIM, Out, by_confidence},
+    target::Target,
     words,
 };
 
@@ -55,8 +56,9 @@ impl Known {
 }
 
 pub async fn run(args: Show, out: &mut Out) -> Result<Outcome, Failure> {
-    let loaded = Loaded::open(&args.store, See::Alive).await?;
-    let known = known(&args, &loaded).await;
+    let store = Target::named(&args.store)?;
+    let loaded = Loaded::open(&store, See::Alive).await?;
+    let known = known(&args, &store, &loaded).await;
     drop(loaded.release().await);
     let known = known?;
     if out.json {
@@ -67,8 +69,8 @@ pub async fn run(args: Show, out: &mut Out) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-async fn known(args: &Show, loaded: &Loaded) -> Result<Known, Failure> {
-    let (datastore, target) = (&*loaded.datastore, &args.store);
+async fn known(args: &Show, target: &Target, loaded: &Loaded) -> Result<Known, Failure> {
+    let datastore = &*loaded.datastore;
     let texts = std::slice::from_ref(&args.peer);
     let found = entries::resolve(datastore, target, texts).await?;
     let id = found
@@ -89,11 +91,10 @@ async fn known(args: &Show, loaded: &Loaded) -> Result<Known, Failure> {
     }
     let line = Line::new(&id, &values);
     let entries = entries::entries(&id, values);
-    let config = config(See::Everything);
     let mut undecodable = BTreeMap::new();
     for (key, value) in &entries {
         if let Some((peer, book)) = tool::parse_key(key)
-            && let Some(reason) = tool::inspect(&peer, &book, value, &config).undecodable
+            && let Some(reason) = tool::inspect(&peer, &book, value).undecodable
         {
             undecodable.insert(key.clone(), reason);
         }

@@ -17,6 +17,7 @@ use crate::{
     load::Loaded,
     out::{BOLD, Out},
     table::cut,
+    target::Target,
     words,
 };
 
@@ -149,7 +150,8 @@ fn software(agent: &str) -> String {
 }
 
 pub async fn run(args: Stats, out: &mut Out) -> Result<Outcome, Failure> {
-    let loaded = Loaded::open(&args.store, args.filter.see()).await?;
+    let target = Target::named(&args.store)?;
+    let loaded = Loaded::open(&target, args.filter.see()).await?;
     let report = loaded.report();
     let store = loaded.release().await;
     let now = SystemTime::now();
@@ -161,7 +163,7 @@ pub async fn run(args: Stats, out: &mut Out) -> Result<Outcome, Failure> {
     if out.json {
         out.json(&as_json(&counts, &report, args.top))?;
     } else {
-        in_words(&counts, &report, &args, out)?;
+        in_words(&counts, &report, args.top, &target, out)?;
     }
     Ok(Outcome::Done)
 }
@@ -221,11 +223,11 @@ fn as_json(counts: &Counts, report: &LoadReport, top: usize) -> Value {
 fn in_words(
     counts: &Counts,
     report: &LoadReport,
-    args: &Stats,
+    top: usize,
+    target: &Target,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let store = args.store.to_string();
-    let title = out.styled(BOLD, &store);
+    let title = out.styled(BOLD, &target.to_string());
     out.line(&title)?;
     let mean = counts.addresses as f64 / counts.peers.max(1) as f64;
     for (title, text) in [
@@ -251,10 +253,10 @@ fn in_words(
         let all = sorted(counts);
         rows.extend(
             all.iter()
-                .take(args.top)
+                .take(top)
                 .map(|(name, n)| (tool::escaped(name), *n)),
         );
-        let rest = all.len().saturating_sub(args.top);
+        let rest = all.len().saturating_sub(top);
         (rows, rest)
     };
     let fixed = |rows: Vec<(String, usize)>| (rows, 0);
@@ -299,6 +301,12 @@ fn histogram(
     let title = out.styled(BOLD, title);
     out.line("")?;
     out.line(&title)?;
+    // Without a width nothing is cut, and names that are too long push the rest aside.
+    let is_cut = out.width;
+    let cut = |text: &str, width| match is_cut {
+        Some(_) => cut(text, width),
+        None => text.to_owned(),
+    };
     let width = out.width.unwrap_or(80);
     let label = LABEL.min(width.saturating_sub(NUMBER + 3)).max(1);
     let room = width.saturating_sub(label + NUMBER + 5).min(40);

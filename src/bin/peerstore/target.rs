@@ -22,7 +22,18 @@ pub enum Target {
     },
 }
 
+impl Target {
+    /// What an argument names. clap does not know of it: it would repeat what it cannot use, with the password.
+    pub fn named(text: &str) -> Result<Self, Failure> {
+        text.parse().map_err(|reason| {
+            Failure::usage(format!("`{}` names no store: {reason}", shown(text)))
+                .help("`peerstore --help` explains how stores are named")
+        })
+    }
+}
+
 impl FromStr for Target {
+    /// Why not, without anything that stands behind the scheme but paths of files that are there.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -32,9 +43,8 @@ impl FromStr for Target {
             if url.starts_with("env:") {
                 return Err(format!("the variable `{name}` names another one"));
             }
-            // What stands there may have a password in it: it is not repeated.
             return Self::from_str(&url)
-                .map_err(|_| format!("the variable `{name}` does not hold the URL of a store"));
+                .map_err(|reason| format!("the variable `{name}` holds none: {reason}"));
         }
         let path = |rest: &str| {
             let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -46,10 +56,16 @@ impl FromStr for Target {
         match text.split_once(':') {
             Some(("redb", rest)) => Ok(Target::Redb(path(rest)?)),
             Some(("fs", rest)) => Ok(Target::Fs(path(rest)?)),
-            Some(("redis" | "rediss" | "unix" | "redis+unix" | "valkey" | "valkeys", rest))
-                if rest.starts_with("//") =>
-            {
-                Ok(redis(text))
+            Some(("redis" | "rediss" | "valkey" | "valkeys", rest)) if rest.starts_with("//") => {
+                let (url, prefix) = without_prefix(text);
+                match names_a_server(&url) {
+                    true => Ok(Target::Redis { url, prefix }),
+                    false => Err(NO_SERVER.to_owned()),
+                }
+            }
+            Some((scheme, rest)) if is_socket(scheme) && rest.starts_with("//") => {
+                let (url, prefix) = without_prefix(text);
+                Ok(Target::Redis { url, prefix })
             }
             _ => {
                 let guess = match fs::metadata(text) {
@@ -58,15 +74,52 @@ impl FromStr for Target {
                     Err(_) => String::new(),
                 };
                 Err(format!(
-                    "no URL of a store{guess} (redb:PATH, fs:FOLDER, redis://HOST:PORT/DB?prefix=P, env:NAME)"
+                    "it is no URL of a store{guess} (redb:PATH, fs:FOLDER, redis://HOST:PORT/DB?prefix=P, env:NAME)"
                 ))
             }
         }
     }
 }
 
+const NO_SERVER: &str = "its host and port cannot be told from the rest; in a user name or a password, `?`, `/` and `#` are written \
+                         %3F, %2F and %23, and an IPv6 address stands in brackets";
+
+/// As much of a text that was meant as a URL as can be repeated.
+fn shown(text: &str) -> String {
+    match text.split_once(':') {
+        Some((scheme @ ("redb" | "fs" | "redis" | "rediss"), _)) => format!("{scheme}:…"),
+        Some((scheme, rest)) if rest.starts_with("//") => format!("{scheme}://…"),
+        Some(("env", name)) if !name.contains(':') => text.to_owned(),
+        None if !text.contains('@') => text.to_owned(),
+        _ => "…".to_owned(),
+    }
+}
+
+/// Whether a URL, of which the prefix has been taken away, is one of a host and perhaps a port. If not, what looks like
+/// them may be a part of a password.
+fn names_a_server(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else {
+        return false;
+    };
+    let (authority, behind) = match rest.find(['/', '?', '#']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let port = match host.rsplit_once(']') {
+        Some((_, port)) => port.strip_prefix(':'),
+        None => host.split_once(':').map(|(_, port)| port),
+    };
+    let is_number = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    port.is_none_or(is_number) && !behind.contains('@')
+}
+
+fn is_socket(scheme: &str) -> bool {
+    matches!(scheme, "unix" | "redis+unix" | "valkey+unix")
+}
+
 /// Takes the prefix out of the URL: the client knows nothing of it.
-fn redis(text: &str) -> Target {
+fn without_prefix(text: &str) -> (String, String) {
     let (base, query) = text.split_once('?').unwrap_or((text, ""));
     let parts = query.split('&').filter(|part| !part.is_empty());
     let (mut prefix, mut others) = (String::new(), Vec::new());
@@ -83,7 +136,7 @@ fn redis(text: &str) -> Target {
     if !others.is_empty() {
         url = format!("{url}?{}", others.join("&"));
     }
-    Target::Redis { url, prefix }
+    (url, prefix)
 }
 
 /// Undoes percent encoding.
@@ -110,10 +163,14 @@ impl fmt::Display for Target {
             Target::Redb(path) => write!(f, "redb:{}", path.display()),
             Target::Fs(path) => write!(f, "fs:{}", path.display()),
             Target::Redis { url, prefix } => {
-                let base = url.split('?').next().unwrap_or(url);
-                let (scheme, rest) = base.split_once("://").unwrap_or(("redis", base));
-                let host = rest.rsplit('@').next().unwrap_or(rest);
-                write!(f, "{scheme}://{host}")?;
+                let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
+                let without_query = |text: &str| text.split('?').next().map(str::to_owned);
+                let place = match scheme {
+                    // Their login stands in the query.
+                    _ if is_socket(scheme) => without_query(rest),
+                    _ => rest.rsplit('@').next().and_then(without_query),
+                };
+                write!(f, "{scheme}://{}", place.unwrap_or_default())?;
                 if !prefix.is_empty() {
                     write!(f, "?prefix={prefix}")?;
                 }
@@ -165,8 +222,6 @@ impl Target {
         url: &str,
         prefix: &str,
     ) -> Result<Arc<dyn Datastore>, libp2p_peerstore::DatastoreError> {
-        // The client knows Valkey by Redis's name.
-        let url = url.replacen("valkey", "redis", 1);
         let opened = RedisDatastore::open([url], RedisConfig::new(prefix)).await;
         opened.map(shared)
     }
@@ -210,6 +265,7 @@ fn shared(datastore: impl Datastore) -> Arc<dyn Datastore> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -224,13 +280,56 @@ mod tests {
         assert_eq!(target("fs:/a"), Target::Fs("/a".into()));
         for text in [
             "",
+            "redis://u:secret",
+            "redis://u:se?cret@h",
+            "redis://u:se/cret@h",
+            "redis://u:5/secret@h:6379",
+            "redis://u:se#cret@h",
+            "redis://::1/",
             "redb:",
             "a.redb",
             "http://x",
             "redis:x",
             "env:NOT_THERE_AT_ALL",
         ] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
+            let reason = text.parse::<Target>().unwrap_err();
+            assert!(
+                !reason.contains("secret") && !reason.contains("cret@"),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_is_named_without_a_password() {
+        for (text, expected) in [
+            ("reddis://u:secret@h", "reddis://…"),
+            ("redis:u:secret@h", "redis:…"),
+            ("u:secret@h", "…"),
+            ("secret@h", "…"),
+            ("peers.redb", "peers.redb"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_host_in_every_form() {
+        for (url, shown) in [
+            ("redis://h", "redis://h"),
+            ("rediss://u:a@b@h:1/2#insecure", "rediss://h:1/2#insecure"),
+            ("valkey://:a%3Fb@[::1]:6379/", "valkey://[::1]:6379/"),
+            ("valkeys://[::1]?prefix=a@b", "valkeys://[::1]?prefix=a@b"),
+            (
+                "unix:///run/me@home.sock?pass=a@b",
+                "unix:///run/me@home.sock",
+            ),
+            (
+                "valkey+unix:///run/a.sock?db=1",
+                "valkey+unix:///run/a.sock",
+            ),
+        ] {
+            assert_eq!(target(url).to_string(), shown);
         }
     }
 

@@ -105,6 +105,9 @@ impl Failure {
     }
 }
 
+/// Shorter names of users are parts of many words, and tell nobody anything.
+const MIN_USER: usize = 4;
+
 /// What no error may show. A server without passwords answers with the whole command that it does not know.
 #[derive(Default)]
 pub(super) struct Secrets(Vec<String>);
@@ -115,6 +118,11 @@ impl Secrets {
         self.0.extend(secret.map(str::to_owned));
         // What holds another one goes first.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    }
+
+    /// The name of the user whom servers know without one is no secret, and a word of many messages.
+    pub(super) fn add_user(&mut self, name: Option<&str>) {
+        self.add(name.filter(|name| *name != "default" && name.chars().count() >= MIN_USER));
     }
 
     pub(super) fn hide(&self, text: &str) -> String {
@@ -144,6 +152,25 @@ mod tests {
         assert!(
             text.contains("unknown command") && !text.contains("hunter"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_short_user_name_spoils_no_message() {
+        let hidden = |user| {
+            let mut secrets = Secrets::default();
+            secrets.add_user(Some(user));
+            secrets.hide("h:1: Connection refused for anneliese, not default")
+        };
+        for user in ["u", "ref", "default"] {
+            assert_eq!(
+                hidden(user),
+                "h:1: Connection refused for anneliese, not default"
+            );
+        }
+        assert_eq!(
+            hidden("anneliese"),
+            "h:1: Connection refused for ***, not default"
         );
     }
 

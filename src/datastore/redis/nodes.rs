@@ -52,8 +52,7 @@ impl Nodes {
         for seed in &seeds {
             let settings = seed.redis_settings();
             secrets.add(settings.password());
-            // The name of the user whom servers know without one is no secret, and a word of many messages.
-            secrets.add(settings.username().filter(|name| *name != "default"));
+            secrets.add_user(settings.username());
         }
         let first: Arc<str> = seeds.first().map(shown).unwrap_or_default().into();
         Self {

@@ -16,7 +16,11 @@ use super::{
     HistoryMessage, LearntMessage, NEWER_ADDRESSES_FIELD, ProtocolsValue, TagMessage, joined,
     readable_by_js, unknown_fields,
 };
-use crate::{persist::key, record::is_inlined, view::inlined_key};
+use crate::{
+    persist::{key, limits::MAX_VALUE_LEN},
+    record::is_inlined,
+    view::inlined_key,
+};
 
 /// Why a line is not one of a peer.
 #[derive(Debug, thiserror::Error)]
@@ -196,11 +200,12 @@ impl Line {
             ..Self::default()
         };
         line.take_key(peer, values.public_key.as_deref());
-        if let Some(bytes) = &values.addresses {
-            // One that does not decode has no fields, only bytes.
+        // One that no node decodes has no fields, only bytes.
+        let is_read = |bytes: &&Vec<u8>| bytes.len() <= MAX_VALUE_LEN;
+        if let Some(bytes) = values.addresses.as_ref().filter(is_read) {
             let _ = line.take_addresses(bytes);
         }
-        if let Some(bytes) = &values.protocols {
+        if let Some(bytes) = values.protocols.as_ref().filter(is_read) {
             let _ = line.take_protocols(bytes);
         }
         let raw = |value: &Option<Vec<u8>>, said: Option<Vec<u8>>| {
