@@ -178,7 +178,7 @@ impl AddressInfo {
 }
 
 /// The bytes of an address in the form that is stored, without an allocation for those that are short.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Address(SmallVec<[u8; 32]>);
 
 impl From<&[u8]> for Address {

@@ -10,6 +10,7 @@ use crate::{
     clock::{Clock, SystemClock},
     compact::{MAX_ADDRESS_LEN, MAX_ADDRESSES},
     filter::AddressFilter,
+    history::STEP,
 };
 
 /// Runs the persistence engine, see [`Config::with_executor`].
@@ -57,6 +58,10 @@ pub const DEFAULT_INBOUND_LIFETIME: Duration = Duration::from_secs(60 * 60);
 pub const DEFAULT_SELF_TOLD_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// 14 days: how long a successful dial counts as proof of an address.
 pub const DEFAULT_PROVEN_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// 24 days: the longest lifetime of an address. For so long at least it is known when something was, also after a restart.
+pub const MAX_LIFETIME: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+/// A lifetime of a year or more stands for ever.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// 6 hours: how long an address where another peer answered is not tried again for the one that was expected there.
 pub const DEFAULT_WRONG_PEER_BLOCK: Duration = Duration::from_secs(6 * 60 * 60);
 /// 5 dirty peers start a commit, as in js-libp2p.
@@ -226,29 +231,38 @@ settings! {
     /// How long an address that others told is remembered after it was last heard of, if it was heard of once: 8 times
     /// the time for which it was told comes to it, up to [`Config::max_hearsay_lifetime`]. "Last heard of" is kept in
     /// steps of a quarter of an hour, or of a quarter of this if that is less. What a peer dropped cannot come back by hearsay for
-    /// as long as this. Default: [`DEFAULT_HEARSAY_LIFETIME`].
+    /// as long as this. Lifetimes are kept to 64 seconds, see [`Config::proven_lifetime`].
+    /// Default: [`DEFAULT_HEARSAY_LIFETIME`].
     hearsay_lifetime / with_hearsay_lifetime: Duration = DEFAULT_HEARSAY_LIFETIME;
 
     /// How long an address that others keep telling is remembered at most after it was last heard of. Up to
-    /// [`Config::hearsay_lifetime`], all hearsay is remembered for just that.
+    /// [`Config::hearsay_lifetime`], all hearsay is remembered for just that. Kept to 64 seconds, see
+    /// [`Config::proven_lifetime`].
     /// Default: [`DEFAULT_MAX_HEARSAY_LIFETIME`].
     max_hearsay_lifetime / with_max_hearsay_lifetime: Duration = DEFAULT_MAX_HEARSAY_LIFETIME;
 
     /// How long an address that was only seen on an inbound connection is remembered; halved by each failed dial in a
-    /// row, down to a quarter. Default: [`DEFAULT_INBOUND_LIFETIME`].
+    /// row, down to a quarter. Kept to 64 seconds, see [`Config::proven_lifetime`].
+    /// Default: [`DEFAULT_INBOUND_LIFETIME`].
     inbound_lifetime / with_inbound_lifetime: Duration = DEFAULT_INBOUND_LIFETIME;
 
     /// The same for what a peer says of itself. Where others keep telling the address, too, it is hearsay after that, for
     /// as long as their word lasts. A peer of which no address is known is remembered for as long after the last word of
-    /// it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it.
+    /// it, or the end of its last connection. "Last heard of" is kept in steps of a quarter of it. Kept to
+    /// 64 seconds, see [`Config::proven_lifetime`].
     /// Default: [`DEFAULT_SELF_TOLD_LIFETIME`].
     self_told_lifetime / with_self_told_lifetime: Duration = DEFAULT_SELF_TOLD_LIFETIME;
 
-    /// How long a successful dial proves an address, from the end of the connection. Default: [`DEFAULT_PROVEN_LIFETIME`].
+    /// How long a successful dial proves an address, from the end of the connection.
+    ///
+    /// This and the other lifetimes end up to 64 seconds early: the times of an address are kept in steps of that. What is
+    /// shorter counts as 64 seconds, and what is longer than [`MAX_LIFETIME`] as that, as no older time is known after a
+    /// restart; but a year or more is for ever. Default: [`DEFAULT_PROVEN_LIFETIME`].
     proven_lifetime / with_proven_lifetime: Duration = DEFAULT_PROVEN_LIFETIME;
 
     /// How long an address where another peer answered is not offered for the one that was expected there. Unless it
-    /// was pinned, certified or proven before, it is forgotten, and hearsay does not bring it back for as long.
+    /// was pinned, certified or proven before, it is forgotten, and hearsay does not bring it back for as long. At most
+    /// [`MAX_LIFETIME`], or a year or more for ever.
     /// Default: [`DEFAULT_WRONG_PEER_BLOCK`].
     wrong_peer_block / with_wrong_peer_block: Duration = DEFAULT_WRONG_PEER_BLOCK;
 
@@ -362,6 +376,24 @@ impl Config {
     /// The most addresses that one peer has.
     pub(crate) fn addresses_limit(&self) -> usize {
         self.max_addresses_per_peer().get().min(MAX_ADDRESSES)
+    }
+
+    /// With times that can be kept as they are documented: else an address whose age is no longer known would be as young
+    /// at each start, and one that is younger than the grain of its times could have expired.
+    pub(crate) fn with_times_that_can_be_kept(mut self) -> Self {
+        for (time, least) in [
+            (&mut self.hearsay_lifetime, STEP),
+            (&mut self.max_hearsay_lifetime, STEP),
+            (&mut self.inbound_lifetime, STEP),
+            (&mut self.self_told_lifetime, STEP),
+            (&mut self.proven_lifetime, STEP),
+            (&mut self.wrong_peer_block, Duration::ZERO),
+        ] {
+            if *time < FOR_EVER {
+                *time = (*time).clamp(least, MAX_LIFETIME);
+            }
+        }
+        self
     }
 
     pub(crate) fn executor(&self) -> Option<&Executor> {

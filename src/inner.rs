@@ -297,17 +297,20 @@ impl Inner {
         if close {
             self.announced_until_now(false);
         }
+        let mut gone = Vec::new();
         let deadline = self.with(|state, now| {
-            state.save_anchors(true, now);
+            let was_closed = state.pending.is_closed();
+            if !was_closed {
+                state.save_anchors(true, now);
+            }
             state.gathering &= !close;
-            if close {
+            if close && !was_closed {
                 state.touch_in_use(now);
             }
-            if state.pending.is_persistent() && !state.pending.is_closed() {
-                state.pending.ask(Some(sender), close);
+            if state.pending.is_persistent() && !was_closed {
+                gone = state.pending.ask(Some(sender), close);
                 return Ok(Some(state.config.flush_deadline()));
             }
-            let was_closed = state.pending.is_closed();
             if close && !was_closed {
                 state.bus.close();
                 state.pending.close();
@@ -317,8 +320,9 @@ impl Inner {
             } else {
                 Ok(None)
             }
-        })?;
-        let Some(deadline) = deadline else {
+        });
+        drop(gone);
+        let Some(deadline) = deadline? else {
             return Ok(());
         };
         let until = self.clock().elapsed().saturating_add(deadline);
@@ -343,16 +347,17 @@ impl Inner {
     /// Saves the rest in the background and waits a little for it.
     pub(crate) fn last_handle_dropped(&self) {
         self.announced_until_now(false);
-        let deadline = self.with(|state, now| {
-            state.save_anchors(true, now);
+        let (deadline, _gone) = self.with(|state, now| {
             state.gathering = false;
-            state.touch_in_use(now);
+            let mut gone = Vec::new();
             if !state.pending.is_persistent() {
                 state.bus.close();
             } else if !state.pending.is_closed() {
-                state.pending.ask(None, true);
+                state.save_anchors(true, now);
+                state.touch_in_use(now);
+                gone = state.pending.ask(None, true);
             }
-            state.config.drop_deadline()
+            (state.config.drop_deadline(), gone)
         });
         // A handle that is dropped inside the engine (by a datastore, or because nobody waits for `open` any
         // longer) would wait for itself.
@@ -375,7 +380,8 @@ impl Inner {
     }
 }
 
-/// Wakes every reader and the engine, also when the waker of one reader panics: that panic goes on afterwards.
+/// Wakes every reader and the engine, also when the waker of one reader panics: that panic goes on afterwards, unless it
+/// would end the engine.
 fn wake_all(wakers: Vec<Waker>) {
     let mut panicked = None;
     for waker in wakers {
@@ -383,8 +389,12 @@ fn wake_all(wakers: Vec<Waker>) {
             panicked.get_or_insert(panic);
         }
     }
-    if let Some(panic) = panicked {
-        resume_unwind(panic);
+    match panicked {
+        Some(_) if IN_ENGINE.with(Cell::get) => {
+            tracing::error!("a task that reads the peer store panicked when it was woken");
+        }
+        Some(panic) => resume_unwind(panic),
+        None => {}
     }
 }
 
@@ -393,19 +403,28 @@ thread_local! {
     static IN_ENGINE: Cell<bool> = const { Cell::new(false) };
 }
 
+/// This thread is the engine's for as long as this lives.
+pub(crate) struct InEngine(bool);
+
+impl InEngine {
+    pub(crate) fn enter() -> Self {
+        Self(IN_ENGINE.with(|is_in| is_in.replace(true)))
+    }
+}
+
+impl Drop for InEngine {
+    fn drop(&mut self) {
+        IN_ENGINE.with(|is_in| is_in.set(self.0));
+    }
+}
+
 /// Marks the thread as the engine's while it polls the engine.
 pub(crate) fn marked(
     engine: impl Future<Output = ()> + Send + 'static,
 ) -> impl Future<Output = ()> + Send {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            IN_ENGINE.with(|is_in| is_in.set(self.0));
-        }
-    }
     let mut engine = engine.boxed();
     poll_fn(move |cx| {
-        let _restore = Restore(IN_ENGINE.with(|is_in| is_in.replace(true)));
+        let _in_engine = InEngine::enter();
         engine.poll_unpin(cx)
     })
 }

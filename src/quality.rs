@@ -14,7 +14,7 @@ use crate::{
     address::Standing,
     clock::Timestamp,
     config::Config,
-    history::{Epoch, Flags, History},
+    history::{Epoch, Flags, History, STEP},
 };
 
 /// The prior of each standing before this node has seen any outcome, and the bounds of what it may learn.
@@ -270,10 +270,11 @@ pub(crate) fn lifetime(
             let first = config.hearsay_lifetime();
             let more = told_for(history, epoch).saturating_mul(LIFE_PER_TOLD);
             let longest = config.max_hearsay_lifetime().max(first);
-            return first.saturating_add(more).min(longest);
+            return first.saturating_add(more).min(longest).max(STEP);
         }
     };
-    full / (1 << history.failures.min(2))
+    // Never less than the grain of the times: what was heard of just now has not expired.
+    (full / (1 << history.failures.min(2))).max(STEP)
 }
 
 /// How long what its sources say of an address is remembered: as long as the word of any of them is. That the peer tells

@@ -61,6 +61,7 @@ impl PeerStore {
         config: Config,
     ) -> Result<Self, OpenError> {
         let datastore: Arc<dyn Datastore> = Arc::new(datastore);
+        let config = config.with_times_that_can_be_kept();
         let (sender, receiver) = oneshot::channel();
         let executor = config.executor().cloned();
         let engine = marked(open_and_run(local_peer_id, datastore, config, sender));
@@ -78,6 +79,9 @@ impl PeerStore {
 
     /// A store without a datastore: it forgets with the process.
     ///
+    /// It has no task of its own. What has expired is never returned, but its memory is freed and its events are sent only
+    /// by the next write, by [`PeerStore::len`], or by a [`PeerStoreBehaviour`](crate::PeerStoreBehaviour) that is polled.
+    ///
     /// ```
     /// use libp2p_identity::PeerId;
     /// use libp2p_peerstore::{Config, PeerStore};
@@ -89,6 +93,7 @@ impl PeerStore {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn in_memory(local_peer_id: PeerId, config: Config) -> Self {
+        let config = config.with_times_that_can_be_kept();
         let started = config.clock().started();
         let state = State::new(local_peer_id, Arc::new(config), false);
         Self::new(Inner::new(state, LoadReport::default(), started))
@@ -411,7 +416,8 @@ impl PeerStore {
         self.inner().read(|state, _| state.refusals())
     }
 
-    /// Peers with changes that are not on disk for certain. Zero for a store in memory.
+    /// Peers with changes that are not on disk for certain. Zero for a store in memory. What the application changes after
+    /// [`PeerStore::shutdown`] is not for the disk, and does not count.
     pub fn unsaved(&self) -> usize {
         self.inner().read(|state, _| state.unsaved())
     }
@@ -437,11 +443,16 @@ impl PeerStore {
     ///
     /// # Errors
     ///
-    /// As [`PeerStore::flush`]; the datastore is closed all the same, unless it hangs.
+    /// As [`PeerStore::flush`]; a commit that fails is tried twice more, at once, and then the datastore is closed all the
+    /// same, unless it hangs. [`FlushError::Closed`] when the store had ended before (by an earlier call, or because its
+    /// executor is gone), and not every change is on disk: one that could not be saved by then, or one that was made since.
     #[tracing::instrument(level = "debug", name = "PeerStore::shutdown", skip_all)]
     pub async fn shutdown(&self) -> Result<(), FlushError> {
         match self.inner().save(true).await {
-            Err(FlushError::Closed) => Ok(()),
+            // It has ended before, with nothing left to save.
+            Err(FlushError::Closed) if self.inner().read(|state, _| state.pending.is_saved()) => {
+                Ok(())
+            }
             result => result,
         }
     }

@@ -9,6 +9,8 @@
 #[path = "support/datastore.rs"]
 mod support;
 
+#[path = "persistence/alarm.rs"]
+mod alarm;
 #[path = "persistence/content.rs"]
 mod content;
 #[path = "persistence/executor.rs"]
@@ -17,6 +19,10 @@ mod executor;
 mod failure;
 #[path = "persistence/moments.rs"]
 mod moments;
+#[path = "persistence/one_state.rs"]
+mod one_state;
+#[path = "persistence/panics.rs"]
+mod panics;
 #[path = "persistence/removal.rs"]
 mod removal;
 #[path = "persistence/schedule.rs"]

@@ -73,6 +73,9 @@ struct AddressesValue {
 const ADDRESSES_FIELD: u32 = 1;
 const NEWER_ADDRESSES_FIELD: u32 = 17;
 
+/// All that this version knows in that value.
+const ADDRESSES_FIELDS: [u32; 10] = [1, 2, 16, 17, 18, 19, 20, 21, 22, 23];
+
 #[derive(Clone, PartialEq, Message)]
 struct AddressMessage {
     #[prost(bytes = "vec", tag = "1")]
@@ -403,7 +406,7 @@ pub(crate) fn decode_addresses(
     check_len(bytes, max_addresses_value(config))?;
     let epoch = Epoch::for_time(now);
     let value = AddressesValue::decode(bytes)?;
-    let unknown = unknown_fields(bytes, &[1, 2, 16, 17, 18, 19, 20, 21, 22, 23])?;
+    let unknown = unknown_fields(bytes, &ADDRESSES_FIELDS)?;
     let mut stored = StoredAddresses {
         unknown,
         changed_at: value
@@ -556,9 +559,8 @@ fn decode_address(
     Some((Entry { address, history }, unknown, Timestamp(latest)))
 }
 
-/// The part of the value of a peer's protocols
-/// in which their names stand when it was written in order, and the rest: most peers have the same names as others. `None`
-/// without such a part.
+/// The part of the value of a peer's protocols in which their names stand, if it was written in the order of its fields,
+/// and the rest of it: most peers have the same names as others. `None` without such a part.
 pub(crate) fn listed_protocols(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes;
     loop {

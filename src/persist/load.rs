@@ -1,6 +1,11 @@
 //! Reading everything at start, in bounded memory: what cannot be used is skipped, counted and left in place.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, hash_map},
+    mem,
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use libp2p_identity::PeerId;
@@ -13,7 +18,7 @@ use super::{
     key::{self, Key},
 };
 use crate::{
-    address::{Address, Entry, bare_bytes},
+    address::{Address, bare_bytes},
     clock::Timestamp,
     config::Config,
     datastore::{Datastore, DatastoreError},
@@ -69,6 +74,9 @@ fn shown(key: &str) -> String {
 /// Lists of protocols that are kept while loading, as they stand on disk, and how long a value with one may be.
 const MAX_LISTS: usize = 256;
 const MAX_LISTED_LEN: usize = 4_096;
+
+/// Addresses in one value of which each is compared with all before it: more than most peers have, and few enough.
+const MAX_COMPARED: usize = 64;
 
 struct Loader {
     state: State,
@@ -174,34 +182,47 @@ impl Loader {
         let config = &self.state.config;
         let (max_len, limit) = (config.address_len_limit(), config.addresses_limit());
         let mut record = Record::new(peer, self.now.wall);
+        // Where each address stands, once there are too many to look through.
+        let mut places = (stored.entries.len() > MAX_COMPARED).then(HashMap::new);
         for mut entry in stored.entries {
             let address = bare_bytes(&peer, entry.address.as_ref(), max_len);
             match address.map(|address| address.map(Address::from)) {
-                Ok(Some(address)) => match record.find(&address) {
-                    // Another program may have stored it with `/p2p/<peer>` and without.
-                    Some(known) => known.history.sources |= entry.history.sources,
-                    None => {
-                        entry.address = address;
-                        record.addresses.push(entry);
+                Ok(Some(address)) => {
+                    let known = match &mut places {
+                        Some(places) => match places.entry(address.clone()) {
+                            hash_map::Entry::Occupied(at) => record.addresses.get_mut(*at.get()),
+                            hash_map::Entry::Vacant(free) => {
+                                free.insert(record.addresses.len());
+                                None
+                            }
+                        },
+                        None => record.find(&address),
+                    };
+                    match known {
+                        // Another program may have stored it with `/p2p/<peer>` and without.
+                        Some(known) => known.history.sources |= entry.history.sources,
+                        None => {
+                            entry.address = address;
+                            record.addresses.push(entry);
+                        }
                     }
-                },
+                }
                 Ok(None) => {}
                 Err(_) => self.report.refused += 1,
             }
         }
+        drop(places);
         if record.addresses.len() > limit {
             self.report.refused += record.addresses.len() - limit;
             let (rules, epoch) = (self.state.rules(self.now), record.epoch);
             // Stable: what is equal stays in its order.
-            record.addresses.sort_by(|a, b| {
-                let worth = |entry: &Entry| {
-                    let standing = rules.standing(&entry.history, epoch);
-                    let confidence = rules.confidence(&entry.history, standing, epoch);
-                    let lives = !rules.has_expired(&entry.history, epoch);
-                    ((entry.history.is_pinned(), lives, standing), confidence)
-                };
-                let ((a, a_confidence), (b, b_confidence)) = (worth(a), worth(b));
-                b.cmp(&a).then(b_confidence.total_cmp(&a_confidence))
+            record.addresses.sort_by_cached_key(|entry| {
+                let standing = rules.standing(&entry.history, epoch);
+                let confidence = rules.confidence(&entry.history, standing, epoch);
+                let lives = !rules.has_expired(&entry.history, epoch);
+                // From 0 to 1: such numbers are in the order of their bits.
+                let confidence = confidence.to_bits();
+                Reverse((entry.history.is_pinned(), lives, standing, confidence))
             });
             record.addresses.truncate(limit);
         }
@@ -216,7 +237,9 @@ impl Loader {
         let in_addresses: Vec<_> = in_addresses
             .filter_map(|(address, unknown)| {
                 let bare = bare_bytes(&peer, address.as_ref(), max_len).ok()??;
-                Some((Address::from(bare), unknown))
+                let bare = Address::from(bare);
+                // What was cut off is not written again.
+                record.find(&bare).is_some().then_some((bare, unknown))
             })
             .collect();
         if !unreadable.is_empty() || !stored.unknown.is_empty() || !in_addresses.is_empty() {

@@ -14,8 +14,8 @@ use futures::channel::oneshot;
 use libp2p_identity::PeerId;
 
 use crate::{
-    AGENT_VERSION, PROTOCOL_VERSION, compact::Packed, config::Config, datastore::DatastoreError,
-    record::Books,
+    AGENT_VERSION, PROTOCOL_VERSION, clock::Timestamp, compact::Packed, config::Config,
+    datastore::DatastoreError, record::Books,
 };
 
 /// The pause after a failed commit: doubled by each further failure, up to the longest.
@@ -33,6 +33,8 @@ pub(crate) struct Change {
     pub(crate) metadata: BTreeSet<Cow<'static, str>>,
     /// Everything of the peer goes first, also what is not in memory; then what the record holds is written.
     pub(crate) purge: bool,
+    /// There is more of it on disk than goes in one commit.
+    pub(crate) surplus: bool,
     /// Whether the change asks for a commit. Others ride with the next one.
     hard: bool,
 }
@@ -42,11 +44,24 @@ impl Change {
         self.books |= other.books;
         self.metadata.extend(other.metadata);
         self.purge |= other.purge;
+        self.surplus |= other.surplus;
         self.hard |= other.hard;
         if self.metadata.len() > MAX_LISTED_KEYS {
             self.metadata.clear();
             self.purge = true;
         }
+    }
+
+    /// Takes in what was marked since the change was taken. Returns whether everything of the peer must go first, which
+    /// was not so before.
+    pub(crate) fn note_since(&mut self, since: Change) -> bool {
+        if since.purge && !self.purge {
+            self.purge = true;
+            return true;
+        }
+        self.books |= since.books;
+        self.metadata.extend(since.metadata);
+        false
     }
 }
 
@@ -88,8 +103,8 @@ impl Unwritten {
         Change {
             books,
             metadata,
-            purge: false,
             hard: self.contains(Self::HARD),
+            ..Change::default()
         }
     }
 }
@@ -125,12 +140,20 @@ impl Default for Dirty {
 }
 
 impl Dirty {
+    fn get(&self, peer: &PeerId) -> Option<&Change> {
+        // Mostly there are few.
+        if self.len == 0 {
+            return None;
+        }
+        self.shards[self.shard_of(peer)].get(peer)
+    }
+
     fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Change> {
         self.shard(peer).get_mut(peer)
     }
 
-    fn contains(&mut self, peer: &PeerId) -> bool {
-        self.shard(peer).contains_key(peer)
+    fn contains(&self, peer: &PeerId) -> bool {
+        self.get(peer).is_some()
     }
 
     fn get_or_insert(&mut self, peer: PeerId) -> &mut Change {
@@ -151,8 +174,11 @@ impl Dirty {
     }
 
     fn shard(&mut self, peer: &PeerId) -> &mut HashMap<PeerId, Change> {
-        let hash = self.hasher.hash_one(peer);
-        &mut self.shards[hash as usize % SHARDS]
+        &mut self.shards[self.shard_of(peer)]
+    }
+
+    fn shard_of(&self, peer: &PeerId) -> usize {
+        self.hasher.hash_one(peer) as usize % SHARDS
     }
 }
 
@@ -188,6 +214,13 @@ impl InFlight {
     fn contains(&self, peer: &PeerId) -> bool {
         let part = self.peers.get(peer);
         part.is_some_and(|part| *part >= self.committed)
+    }
+
+    /// Who is not on disk yet.
+    fn rest(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        let parts = self.peers.iter();
+        let rest = parts.filter(|(_, part)| **part >= self.committed);
+        rest.map(|(peer, _)| peer)
     }
 }
 
@@ -268,6 +301,8 @@ pub(crate) struct Pending {
     written_after_close: bool,
     told_of_writes_after_close: bool,
     engine: Option<Waker>,
+    /// When the engine wakes for what expires; `None` for never.
+    expiry_alarm: Option<Timestamp>,
     signal: bool,
 }
 
@@ -293,6 +328,7 @@ impl Pending {
             written_after_close: false,
             told_of_writes_after_close: false,
             engine: None,
+            expiry_alarm: None,
             signal: false,
         }
     }
@@ -311,8 +347,8 @@ impl Pending {
         let change = Change {
             books: save | later,
             metadata: metadata.into_iter().map(Cow::Owned).collect(),
-            purge: false,
             hard: !save.is_empty(),
+            ..Change::default()
         };
         self.add(peer, change, now);
     }
@@ -328,7 +364,7 @@ impl Pending {
         metadata: &[String],
         now: Duration,
     ) -> bool {
-        if !self.persistent || self.closed || self.dirty.len > 0 && self.dirty.contains(peer) {
+        if !self.persistent || self.closed || self.dirty.contains(peer) {
             return false;
         }
         let before = Unwritten::from_bits_retain(packed.dirty());
@@ -379,10 +415,11 @@ impl Pending {
         self.add(peer, change, now);
     }
 
-    /// As [`Pending::purge`], for a peer that made room. While the datastore refuses everything, strangers could
-    /// pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many.
+    /// As [`Pending::purge`], for a peer that made room, or expired. While the datastore refuses everything, strangers
+    /// could pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many. And
+    /// so it does after the end: that is no change that anybody made.
     pub(crate) fn purge_evicted(&mut self, peer: PeerId, now: Duration) {
-        if self.dirty.len < self.max_dirty || self.dirty.contains(&peer) {
+        if !self.closed && (self.dirty.len < self.max_dirty || self.dirty.contains(&peer)) {
             self.purge(peer, now);
         }
     }
@@ -428,11 +465,24 @@ impl Pending {
 
     // --- asking --------------------------------------------------------------------------------------------
 
-    /// Asks for everything to be written; with `close`, for the datastore to be closed afterwards.
-    pub(crate) fn ask(&mut self, waiter: Option<Waiter>, close: bool) {
-        self.waiters.extend(waiter);
+    /// Asks for everything to be written; with `close`, for the datastore to be closed afterwards. Returns those who
+    /// have given up meanwhile, for the caller to drop without the lock.
+    #[must_use]
+    pub(crate) fn ask(&mut self, waiter: Option<Waiter>, close: bool) -> Vec<Waiter> {
         self.closing |= close;
         self.signal = true;
+        let mut gone = Vec::new();
+        // Now and then: while a datastore hangs, one flush after the other may end by its deadline.
+        if self.waiters.len() == self.waiters.capacity() {
+            gone.extend(self.waiters.extract_if(.., |waiter| waiter.is_canceled()));
+        }
+        self.waiters.extend(waiter);
+        gone
+    }
+
+    /// Whether somebody waits for the next commit.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.waiters.is_empty()
     }
 
     pub(crate) fn is_persistent(&self) -> bool {
@@ -443,11 +493,28 @@ impl Pending {
         self.closed
     }
 
+    /// Whether everything is on disk that was ever changed, before the end and after it.
+    pub(crate) fn is_saved(&self) -> bool {
+        !self.written_after_close && self.unsaved() == 0
+    }
+
     /// Peers with changes that are not on disk for certain.
     pub(crate) fn unsaved(&self) -> usize {
-        let dirty = self.dirty.peers();
-        let again = dirty.filter(|peer| self.in_flight.contains(peer)).count();
+        // Those who are on both sides, counted from the smaller one.
+        let again = if self.dirty.len < self.in_flight.peers.len() {
+            let dirty = self.dirty.peers();
+            dirty.filter(|peer| self.in_flight.contains(peer)).count()
+        } else {
+            let rest = self.in_flight.rest();
+            rest.filter(|peer| self.dirty.contains(peer)).count()
+        };
         self.in_flight.rest + self.marked + self.dirty.len - again
+    }
+
+    /// Who is in the commit under way and not on disk yet, and may be marked in a record again.
+    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &PeerId> + '_ {
+        let marked = self.marked > 0;
+        self.in_flight.rest().take_while(move |_| marked)
     }
 
     /// Peers with changes that wait for a commit.
@@ -475,6 +542,21 @@ impl Pending {
     /// Notes whom to wake; returns whom it was before, for the caller to drop without the lock.
     pub(crate) fn set_engine(&mut self, waker: Waker) -> Option<Waker> {
         self.engine.replace(waker)
+    }
+
+    /// Notes when the engine wakes for what expires.
+    pub(crate) fn set_expiry_alarm(&mut self, at: Option<Timestamp>) {
+        self.expiry_alarm = at;
+    }
+
+    /// Something expires at this moment: the engine is told if it would sleep for longer.
+    pub(crate) fn note_expiry(&mut self, next: impl FnOnce() -> Option<Timestamp>) {
+        if self.engine.is_some()
+            && let Some(next) = next()
+            && self.expiry_alarm.is_none_or(|alarm| next < alarm)
+        {
+            self.signal = true;
+        }
     }
 
     /// When the next commit is due.
@@ -520,12 +602,14 @@ impl Pending {
         self.in_flight.rest += 1;
     }
 
-    /// Who is in the commit under way and not on disk yet.
-    pub(crate) fn in_flight(&self) -> impl Iterator<Item = &PeerId> + '_ {
-        let in_flight = &self.in_flight;
-        let parts = in_flight.peers.iter();
-        let rest = parts.filter(|(_, part)| **part >= in_flight.committed);
-        rest.map(|(peer, _)| peer)
+    /// What of a peer was marked since the commit under way took it; it stays marked.
+    pub(crate) fn marked_since(&self, peer: &PeerId, packed: Option<&Packed>) -> Change {
+        let mut since = self.dirty.get(peer).cloned().unwrap_or_default();
+        let unwritten = packed.map_or(0, Packed::dirty);
+        if unwritten != 0 {
+            since.merge(Unwritten::from_bits_retain(unwritten).into_change());
+        }
+        since
     }
 
     /// Takes in who is in the commit under way: worked out by the engine, as it takes long for many.
@@ -615,6 +699,39 @@ mod tests {
         assert_eq!(pending.unsaved(), 2);
         pending.give_back(changes.into_iter().skip(2).collect(), SECOND);
         assert_eq!(pending.end(true, SECOND).0, 2);
+    }
+
+    #[test]
+    fn who_is_dirty_and_in_flight_counts_once_whichever_are_more() {
+        for (in_flight, again, more) in [(10, 3, 0), (10, 3, 40), (3, 3, 1), (40, 0, 1)] {
+            let mut pending = pending();
+            let peers: Vec<PeerId> = (0..in_flight).map(|_| mark(&mut pending, SECOND)).collect();
+            let changes = begun(&mut pending);
+            pending.set_in_flight(InFlight::new(&changes, 100));
+            for peer in &peers[..again] {
+                pending.mark(*peer, Books::KEY, Books::empty(), Vec::new(), SECOND);
+            }
+            (0..more).for_each(|_| drop(mark(&mut pending, SECOND)));
+            assert_eq!(pending.unsaved(), in_flight + more);
+            pending.committed(in_flight);
+            assert_eq!(pending.unsaved(), again + more);
+            assert_eq!(pending.end(false, SECOND).0, again + more);
+        }
+    }
+
+    #[test]
+    fn those_who_gave_up_waiting_do_not_pile_up() {
+        let mut pending = pending();
+        let (sender, patient) = oneshot::channel();
+        drop(pending.ask(Some(sender), false));
+        for _ in 0..10_000 {
+            drop(pending.ask(Some(oneshot::channel().0), false));
+        }
+        assert!(pending.waiters.capacity() < 100);
+        for waiter in pending.begin().waiters {
+            drop(waiter.send(Ok(())));
+        }
+        assert!(futures::executor::block_on(patient).is_ok());
     }
 
     fn mark(pending: &mut Pending, now: Duration) -> PeerId {

@@ -215,6 +215,10 @@ impl State {
         let rules = rules!(self, now);
         self.table
             .change(slot, |record| rule(record, rules, &mut delta));
+        if self.pending.is_closed() {
+            // That something is no longer in use after the end is no change that was to be saved.
+            delta.save_later = Books::empty();
+        }
         self.finish(slot, peer, delta, Cause::Dial, now);
     }
 

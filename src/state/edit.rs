@@ -202,7 +202,9 @@ impl State {
         if written.changed && self.bus.has_reader(&peer) {
             self.publish_changes(slot, delta.changed, &delta.metadata, cause, now);
         }
-        if !delta.save.is_empty() || !delta.save_later.is_empty() {
+        // What expires after the end is no change that anybody made, and does so again at the next start.
+        let is_over = cause == Cause::Expired && self.pending.is_closed();
+        if !is_over && (!delta.save.is_empty() || !delta.save_later.is_empty()) {
             let Delta {
                 save,
                 save_later,

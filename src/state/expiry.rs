@@ -1,7 +1,13 @@
 //! What is forgotten when nothing more is heard of it.
 
 use super::{Now, State, rules};
-use crate::{clock::Timestamp, event::Cause, record::Delta, schedule::Due};
+use crate::{clock::Timestamp, event::Cause, history::STEP, record::Delta, schedule::Due};
+
+/// When the engine wakes for what expires then: a quiet machine is not woken more often than once in a step.
+pub(super) fn end_of_step(at: Option<Timestamp>) -> Option<Timestamp> {
+    let step = STEP.as_secs();
+    at.map(|at| Timestamp(at.0.div_ceil(step).saturating_mul(step)))
+}
 
 impl State {
     /// Collects what had expired before it was loaded, without events, and notes when the rest does. Returns how
@@ -20,6 +26,21 @@ impl State {
     /// When something may expire next.
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
         self.table.next_due()
+    }
+
+    /// Collects for the engine: what has expired in a step that is over. Returns whether more may be due, and when the
+    /// engine is to come again.
+    pub(crate) fn collect_for_engine(
+        &mut self,
+        records: usize,
+        now: Now,
+    ) -> (bool, Option<Timestamp>) {
+        let is_due = |at: Timestamp| at <= now.wall;
+        let next = end_of_step(self.next_expiry());
+        let more = next.is_some_and(is_due) && self.collect(records, now);
+        let next = end_of_step(self.next_expiry());
+        self.pending.set_expiry_alarm(next);
+        (more && next.is_some_and(is_due), next)
     }
 
     /// Collects what has expired, of at most `records` records. Returns whether more may be due.

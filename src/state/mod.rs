@@ -197,6 +197,10 @@ impl State {
     /// Whoever must be woken once the lock is released.
     pub(crate) fn take_wakers(&mut self) -> Vec<Waker> {
         let mut wakers = self.bus.take_wakers();
+        // An address may come that expires before anything else, and is not for the disk.
+        let table = &self.table;
+        self.pending
+            .note_expiry(|| expiry::end_of_step(table.next_due()));
         wakers.extend(self.pending.take_waker());
         wakers
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p::{PeerId, multiaddr::Protocol};
-use libp2p_peerstore::MemoryDatastore;
+use libp2p_peerstore::{MemoryDatastore, Sources};
 
 use crate::{
     all_of, get, put, rsa_keys, sound, sound_peer,
@@ -355,6 +355,43 @@ fn one_address_in_two_forms_is_loaded_once_and_certified_wins() {
         assert_eq!(infos.len(), 1);
         assert!(infos[0].is_certified());
     }
+}
+
+/// The largest value that is read at all, full of short addresses: a minute is for a machine that has other work.
+#[test]
+fn a_value_with_tens_of_thousands_of_addresses_does_not_keep_the_opening_for_long() {
+    let (peer, memory) = (PeerId::random(), MemoryDatastore::default());
+    let mut value = Vec::new();
+    for n in 0_u32.. {
+        let mut bytes = vec![4, 10];
+        bytes.extend(&n.to_be_bytes()[1..]);
+        bytes.extend([6, 0, 1]);
+        let more = bytes_field(1, &js_address(&bytes, false));
+        if value.len() + more.len() > MEBIBYTE {
+            break;
+        }
+        value.extend(more);
+        if n == 0 {
+            // Once more at the end of those that are compared one by one.
+            value.extend(bytes_field(1, &js_address(&bytes, true)));
+        }
+    }
+    put(&memory, addrs_key(&peer), &value);
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let store = Hand::default().open(memory);
+        done.send((store.load_report(), store.addresses().infos(&peer)))
+    });
+    let loaded = result.recv_timeout(Duration::from_secs(60));
+    let (report, infos) = loaded.expect("it is still being read");
+    assert_eq!((report.peers, report.undecodable), (1, 0));
+    assert!(report.refused > 40_000, "{report:?}");
+    let infos = infos.unwrap();
+    assert_eq!(infos.len(), 32);
+    let first = "/ip4/10.0.0.0/tcp/1".parse().unwrap();
+    let first = infos.iter().filter(|info| info.address == first);
+    let first: Vec<_> = first.map(|info| info.sources).collect();
+    assert_eq!(first, [Sources::IDENTIFY | Sources::CERTIFIED]);
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn closed(behaviour: &mut PeerStoreBehaviour, peer: PeerId, endpoint: &Connected
 
 #[test]
 fn an_address_is_proven_by_a_dial_and_told_again_when_the_proof_is_too_old() {
-    let mut bed = Bed::in_memory(|config| config.with_self_told_lifetime(100 * 24 * HOUR));
+    let mut bed = Bed::in_memory(|config| config.with_self_told_lifetime(20 * 24 * HOUR));
     let mut behaviour = PeerStoreBehaviour::new(bed.store.clone()).unwrap();
     let peer = PeerId::random();
     bed.store.learn(&Told(peer, addr(1)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libp2p_core::Multiaddr;
 use libp2p_peerstore::{Config, Sources, Standing};
 
-use super::{naive_confidence::Evidence, universe::about};
+use super::{naive::STEP, naive_confidence::Evidence, universe::about};
 
 /// One address of a peer, and what happened to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,10 +123,12 @@ impl Address {
                 return longest.min(once + told * 8);
             }
         };
+        // What was told in this step has not expired.
+        let least = Duration::from_secs(STEP);
         match self.failures {
             0 => full,
-            1 => full / 2,
-            _ => full / 4,
+            1 => least.max(full / 2),
+            _ => least.max(full / 4),
         }
     }
 

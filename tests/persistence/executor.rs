@@ -13,7 +13,9 @@ use futures::{
     task::LocalSpawnExt,
 };
 use libp2p::PeerId;
-use libp2p_peerstore::{Config, Event, ManualClock, MemoryDatastore, OpenError, PeerStore};
+use libp2p_peerstore::{
+    Config, Event, FlushError, ManualClock, MemoryDatastore, OpenError, PeerStore,
+};
 use parking_lot::Mutex;
 
 use crate::support::{Act, Hand, Recording, addr};
@@ -178,7 +180,23 @@ fn an_executor_that_goes_away_later_leaves_a_store_in_memory() {
     touch(&store);
     assert_eq!(store.len(), 2);
     assert!(block_on(store.flush()).is_err());
+    // Neither the first peer nor the second one is on disk, however often it is asked for.
+    for _ in 0..2 {
+        let ended = block_on(store.shutdown());
+        assert!(matches!(ended, Err(FlushError::Closed)), "{ended:?}");
+    }
+}
+
+#[test]
+fn an_executor_that_goes_away_when_everything_is_saved_has_lost_nothing() {
+    let (mut hand, datastore) = (Hand::default(), Recording::default());
+    let store = hand.open(datastore.clone());
+    touch(&store);
+    hand.flush(&store);
+    drop(hand);
     block_on(store.shutdown()).unwrap();
+    touch(&store);
+    assert!(block_on(store.shutdown()).is_err());
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn after_shutdown_reads_work_and_writes_stay_in_memory() {
     assert_eq!(store.peer_ids(), [other]);
     let result = hand.block(store.flush());
     assert!(matches!(result, Err(FlushError::Closed)), "{result:?}");
+    let result = hand.block(store.shutdown());
+    assert!(matches!(result, Err(FlushError::Closed)), "{result:?}");
     assert_eq!(store.unsaved(), 0);
     hand.advance(60 * 60 * SECOND);
     assert_eq!(datastore.started(), 1);
@@ -138,15 +140,105 @@ fn shutdown_on_a_datastore_that_fails_says_so_and_closes_it_all_the_same() {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let store = hand.open(datastore.clone());
     touch(&store);
-    datastore.next([Act::Fail]);
+    datastore.next([Act::Fail; 3]);
     match hand.block(store.shutdown()).unwrap_err() {
         FlushError::Failed { unsaved, .. } => assert_eq!(unsaved, 1),
         other => panic!("{other}"),
     }
     assert_eq!((store.unsaved(), datastore.closes()), (1, 1));
-    hand.block(store.shutdown()).unwrap();
+    let again = hand.block(store.shutdown());
+    assert!(matches!(again, Err(FlushError::Closed)), "{again:?}");
     hand.advance(60 * SECOND);
-    assert_eq!((datastore.started(), datastore.closes()), (1, 1));
+    assert_eq!((datastore.started(), datastore.closes()), (3, 1));
+}
+
+/// Nobody tries it again after the end.
+#[test]
+fn a_last_commit_that_fails_is_tried_again_at_once() {
+    for act in [Act::Fail, Act::FailAfterApplying, Act::Panic] {
+        let (mut hand, datastore) = (Hand::default(), Recording::default());
+        let store = hand.open(datastore.clone());
+        touch(&store);
+        datastore.next([act, act]);
+        hand.block(store.shutdown()).unwrap();
+        assert_eq!((datastore.started(), datastore.closes()), (3, 1));
+        assert_eq!((store.unsaved(), datastore.memory.len()), (0, 1));
+
+        let datastore = Recording::default();
+        let store = hand.open(datastore.clone());
+        touch(&store);
+        datastore.next([act, act]);
+        drop(store);
+        hand.settle();
+        assert_eq!((datastore.memory.len(), datastore.closes()), (1, 1));
+    }
+}
+
+/// A file that was deleted under the node is noticed by the commit that the end makes, and has to be written anew.
+#[test]
+fn a_file_that_has_vanished_is_written_anew_at_the_end() {
+    for by_drop in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers.redb");
+        let local = PeerId::random();
+        let config = || Config::default().with_drop_deadline(Duration::from_secs(60));
+        let open = || {
+            let datastore = RedbDatastore::open(&path).unwrap();
+            block_on(PeerStore::open(local, datastore, config())).unwrap()
+        };
+        let store = open();
+        let known = touch(&store);
+        block_on(store.flush()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        touch(&store);
+        if !by_drop {
+            block_on(store.shutdown()).unwrap();
+            assert_eq!(store.unsaved(), 0);
+        }
+        drop(store);
+        let again = open();
+        assert_eq!(again.len(), 2, "by drop: {by_drop}");
+        assert!(again.contains(&known));
+    }
+}
+
+/// What was changed while the last commit was under way is what a second call asks for.
+#[test]
+fn a_second_shutdown_during_the_first_one_saves_what_came_between_them() {
+    let (mut hand, datastore) = (Hand::default(), Recording::default());
+    let store = hand.open(datastore.clone());
+    touch(&store);
+    datastore.hold_commits();
+    let closing = store.clone();
+    let mut first = hand.start(async move { closing.shutdown().await });
+    assert_eq!(datastore.in_flight(), 1);
+    let late = touch(&store);
+    let closing = store.clone();
+    let mut second = hand.start(async move { closing.shutdown().await });
+    datastore.release();
+    hand.result(&mut first).unwrap().unwrap();
+    hand.result(&mut second).unwrap().unwrap();
+    assert!(keys_of(&datastore.memory).contains(&addrs_key(&late)));
+    assert_eq!((datastore.started(), datastore.closes()), (2, 1));
+}
+
+/// What merely grows old after the end is nothing that was to be saved.
+#[test]
+fn a_second_shutdown_is_ok_whatever_has_expired_or_was_closed_since() {
+    let (mut hand, datastore) = (Hand::default(), Recording::default());
+    let store = hand.open(datastore.clone());
+    let mut behaviour = PeerStoreBehaviour::new(store.clone()).unwrap();
+    store.learn(&Gossip(PeerId::random(), addr(1)));
+    let both = PeerId::random();
+    store.learn(&Gossip(both, addr(1)));
+    store.metadata().set(both, "note", "x").unwrap();
+    dialled(&mut behaviour, PeerId::random(), &addr(1));
+    hand.block(store.shutdown()).unwrap();
+    hand.advance(24 * 60 * 60 * SECOND);
+    assert_eq!(store.len(), 2);
+    hand.block(store.shutdown()).unwrap();
+    drop(behaviour);
+    hand.block(store.shutdown()).unwrap();
 }
 
 #[test]

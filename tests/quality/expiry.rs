@@ -388,6 +388,42 @@ fn a_new_proof_protects_again() {
     );
 }
 
+/// The times of an address are kept in steps of about a minute, and it may be told at the end of one.
+#[test]
+fn what_was_just_told_has_not_expired_however_short_its_lifetime_is() {
+    for short in [Duration::ZERO, SECOND, STEP - SECOND] {
+        let (store, clock) = clocked_with(|config| {
+            config
+                .with_hearsay_lifetime(short)
+                .with_max_hearsay_lifetime(short)
+                .with_inbound_lifetime(short)
+                .with_self_told_lifetime(short)
+                .with_proven_lifetime(short)
+        });
+        clock.advance(STEP - SECOND);
+        let mut swarm = Swarm::of(&store);
+        gossip(&store, peer(1), &ports([1]));
+        identify(&store, peer(2), &ports([1]));
+        swarm.proved(peer(3), at(1));
+        swarm.accepted(peer(4), at(1));
+        swarm.closed(peer(4));
+        for n in 1..=4 {
+            assert!(store.contains(&peer(n)), "{n}, a lifetime of {short:?}");
+        }
+        let standing = |n| info(&store, peer(n), &at(1)).unwrap().standing;
+        assert_eq!(standing(3), Standing::Proven);
+        clock.advance(SECOND);
+        assert_eq!(store.len(), 0);
+    }
+    // Failures shorten it, and not below that.
+    let (store, clock) = clocked_with(|config| config.with_self_told_lifetime(2 * STEP));
+    let mut swarm = Swarm::of(&store);
+    identify(&store, peer(1), &ports([1]));
+    (0..3).for_each(|_| swarm.dial_failed(peer(1), ports([1])));
+    clock.advance(STEP - SECOND);
+    assert!(store.contains(&peer(1)));
+}
+
 #[test]
 fn what_mdns_announces_stays_until_mdns_takes_it_back() {
     let (store, clock) = clocked();

@@ -266,3 +266,61 @@ fn dials_of_peers_that_are_known_for_long_are_hardly_ever_a_write() {
         "a minute later the last two: one waits already"
     );
 }
+
+/// Runs of five days, in each of which the address is written once more. Returns after how many days it was `over`.
+fn days_until(
+    configure: impl Fn(Config) -> Config,
+    begin: impl FnOnce(&PeerStore),
+    over: impl Fn(&PeerStore) -> bool,
+) -> Option<u32> {
+    let memory = MemoryDatastore::default();
+    let (mut store, mut clock) =
+        open_with(&memory, &ManualClock::default(), Duration::ZERO, &configure);
+    begin(&store);
+    for day in 0..150 {
+        if over(&store) {
+            return Some(day);
+        }
+        if day % 5 == 4 {
+            store
+                .tags()
+                .set(peer(1), "day", day as u8 % 100, None)
+                .unwrap();
+            block_on(store.shutdown()).unwrap();
+            (store, clock) = open_with(&memory, &clock, Duration::ZERO, &configure);
+        }
+        clock.advance(DAY);
+    }
+    None
+}
+
+/// The times of an address reach back 24 days. What was longer ago would be as young at each start.
+#[test]
+fn a_lifetime_of_weeks_ends_on_a_node_that_restarts_too() {
+    let is_proven = |store: &PeerStore| {
+        let known = info(store, peer(1), &at(1));
+        known.is_some_and(|known| known.standing == Standing::Proven)
+    };
+    for (days, expected) in [
+        (20, Some(20)),
+        (24, Some(24)),
+        (30, Some(24)),
+        (364, Some(24)),
+        (365, None),
+    ] {
+        let proven = days_until(
+            |config| config.with_proven_lifetime(days * DAY),
+            |store| Swarm::of(store).proved(peer(1), at(1)),
+            |store| !is_proven(store),
+        );
+        assert_eq!(proven, expected, "a proof of {days} days");
+        let told = days_until(
+            |config| config.with_self_told_lifetime(days * DAY),
+            |store| {
+                identify(store, peer(1), &ports([1]));
+            },
+            |store| info(store, peer(1), &at(1)).is_none(),
+        );
+        assert_eq!(told, expected, "the word of the peer for {days} days");
+    }
+}

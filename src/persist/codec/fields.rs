@@ -12,9 +12,9 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ADDRESSES_FIELD, AddressMessage, AddressesValue, CertifiedRecord, Format, HistoryMessage,
-    LearntMessage, NEWER_ADDRESSES_FIELD, ProtocolsValue, TagMessage, joined, readable_by_js,
-    unknown_fields,
+    ADDRESSES_FIELD, ADDRESSES_FIELDS, AddressMessage, AddressesValue, CertifiedRecord, Format,
+    HistoryMessage, LearntMessage, NEWER_ADDRESSES_FIELD, ProtocolsValue, TagMessage, joined,
+    readable_by_js, unknown_fields,
 };
 use crate::{
     persist::{key, limits::MAX_VALUE_LEN},
@@ -330,10 +330,7 @@ impl Line {
 
     fn take_addresses(&mut self, bytes: &[u8]) -> Result<(), prost::DecodeError> {
         let value = AddressesValue::decode(bytes)?;
-        self.addrs_unknown = hex(&unknown_fields(
-            bytes,
-            &[1, 2, 16, 17, 18, 19, 20, 21, 22, 23],
-        )?);
+        self.addrs_unknown = hex(&unknown_fields(bytes, &ADDRESSES_FIELDS)?);
         let fields = [
             (ADDRESSES_FIELD, value.addresses),
             (NEWER_ADDRESSES_FIELD, value.newer_addresses),
