@@ -711,7 +711,7 @@ mod tests {
             for peer in &peers[..again] {
                 pending.mark(*peer, Books::KEY, Books::empty(), Vec::new(), SECOND);
             }
-            (0..more).for_each(|_| drop(mark(&mut pending, SECOND)));
+            (0..more).for_each(|_| _ = mark(&mut pending, SECOND));
             assert_eq!(pending.unsaved(), in_flight + more);
             pending.committed(in_flight);
             assert_eq!(pending.unsaved(), again + more);
