@@ -176,7 +176,8 @@ fn a_store_that_cannot_save_at_its_end_warns() {
     let store = hand.open(datastore.clone());
     touch(&store, 2);
     let (log, _guard) = Log::at(Level::INFO);
-    datastore.fail_commit(0, Fault::Fail);
+    // It is tried three times.
+    (0..3).for_each(|n| datastore.fail_commit(n, Fault::Fail));
     hand.block(store.shutdown()).unwrap_err();
     hand.settle();
     let told = log.take();
