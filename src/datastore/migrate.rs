@@ -136,7 +136,8 @@ pub enum MigrationError {
 /// Neither may be in use by a store meanwhile. Nothing is deleted, not in the source either, and neither is closed. The
 /// source is read as a stream and written in batches of bounded size, so that memory does not grow with it. Every
 /// value is compared with what the target has, so that a migration that broke off, or was dropped, is repeated from the
-/// start at the price of reading; until it has come to its end, a peer may be there in part.
+/// start at the price of reading; until it has come to its end, a peer may be there in part. A value that is longer than a
+/// target takes (the `max_value_len` of a Redis) is not there afterwards, although it counts as written; the log warns of it.
 ///
 /// ```
 /// use libp2p_peerstore::{MemoryDatastore, MigrationOptions, migrate};

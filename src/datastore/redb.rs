@@ -2,10 +2,10 @@
 
 mod medium;
 mod reading;
+mod watched;
 
 use std::{
     hash::{BuildHasher, RandomState},
-    io,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -21,7 +21,10 @@ use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
 #[doc(hidden)]
 pub use self::medium::RedbStorage;
-use self::medium::{Medium, Trace, message};
+use self::{
+    medium::{Medium, Trace, message},
+    watched::Doubt,
+};
 use super::{Batch, Datastore, DatastoreError, KeyValue};
 
 const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("libp2p-peerstore");
@@ -74,6 +77,8 @@ impl Clone for RedbDatastore {
 #[derive(Debug)]
 struct Shared {
     medium: Medium,
+    /// Whether all that was written to the file is on the disk.
+    doubt: Doubt,
     state: Mutex<State>,
     /// Held by a commit, so that stamps are known in the order in which they are written.
     committing: Mutex<()>,
@@ -90,8 +95,6 @@ struct State {
     doubtful: Option<u64>,
     /// How often what was committed turned out to be gone.
     losses: u64,
-    /// A commit failed in a way that may mean that the system has dropped what it was to write, and forgotten about it.
-    in_doubt: bool,
 }
 
 /// `Database` is shared so that a long query does not hold the lock.
@@ -130,19 +133,35 @@ impl RedbDatastore {
     }
 
     fn open_medium(medium: Medium) -> Result<Self, DatastoreError> {
-        let database = medium.open(None)?;
-        let stamp = guarded(&medium, "open", || stamp_of(&database))?;
+        let doubt = Doubt::default();
+        let opened = medium.open(None, &doubt).and_then(|database| {
+            let stamp = guarded(&medium, "open", || stamp_of(&database))?;
+            Ok((database, stamp))
+        });
+        let (database, stamp) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // Else whoever tries again takes for written what the system has dropped.
+                if let Err(error) = medium.settle(&doubt) {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "could not copy the file"
+                    );
+                }
+                return Err(error);
+            }
+        };
         let state = State {
             handle: Handle::Open(Arc::new(database)),
             trace: medium.trace().ok().flatten(),
             stamp,
             doubtful: None,
             losses: 0,
-            in_doubt: false,
         };
         Ok(Self {
             shared: Arc::new(Shared {
                 medium,
+                doubt,
                 state: Mutex::new(state),
                 committing: Mutex::new(()),
             }),
@@ -174,11 +193,7 @@ impl RedbDatastore {
         self.tell_of_losses()?;
         let stamp = new_stamp();
         shared.state.lock().doubtful = Some(stamp);
-        shared.run("commit", |database| {
-            let written = write(database, batch, stamp);
-            shared.state.lock().in_doubt |= written.as_ref().is_err_and(may_drop_writes);
-            written
-        })?;
+        shared.run("commit", |database| write(database, batch, stamp))?;
         if shared.committed(stamp) {
             return Ok(());
         }
@@ -205,12 +220,8 @@ impl Shared {
                 location: self.medium.location(),
             }),
             Handle::Broken => {
-                // What was deleted meanwhile needs no copy.
-                if state.in_doubt && self.medium.trace().is_ok() {
-                    self.medium.move_to_new_ground()?;
-                }
-                state.in_doubt = false;
-                let database = Arc::new(self.medium.open(state.trace)?);
+                self.medium.settle(&self.doubt)?;
+                let database = Arc::new(self.medium.open(state.trace, &self.doubt)?);
                 let stamp = guarded(&self.medium, "open", || stamp_of(&database))?;
                 if stamp != state.stamp && Some(stamp) != state.doubtful {
                     state.losses += 1;
@@ -240,7 +251,7 @@ impl Shared {
         }
         if let (Some(left), Ok(Some(now))) = (left, now)
             && left.is_same_file(&now)
-            && let Err(error) = self.medium.move_to_new_ground()
+            && let Err(error) = self.medium.move_to_new_ground(&self.doubt)
         {
             // Closing writes to the file. What was written there instead is to survive that, if it is a database.
             tracing::debug!(
@@ -374,18 +385,6 @@ fn write(database: &Database, batch: &Batch, stamp: u64) -> Result<(), redb::Err
     Ok(())
 }
 
-/// Whether a failed commit may have left pages that can be read, but will never be on the disk: Linux takes what it
-/// could not write for written. Whoever goes on with such a file loses all of it at the next power cut, so that what
-/// can be read is copied to a new file first. A full disk says so before it takes anything.
-fn may_drop_writes(error: &redb::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    match error {
-        redb::Error::Io(error) => !matches!(error.kind(), StorageFull | QuotaExceeded),
-        redb::Error::PreviousIo => true,
-        _ => false,
-    }
-}
-
 fn new_stamp() -> u64 {
     // Each has keys of its own.
     RandomState::new().hash_one(())
@@ -443,11 +442,22 @@ impl Datastore for RedbDatastore {
     fn close(&self) -> BoxFuture<'_, Result<(), DatastoreError>> {
         async move {
             // Dropping the last reference closes the file and releases its lock.
-            let closing = std::mem::replace(&mut self.shared.state.lock().handle, Handle::Closed);
-            guarded(&self.shared.medium, "close", || {
+            let Shared {
+                medium,
+                doubt,
+                state,
+                ..
+            } = &*self.shared;
+            let closing = std::mem::replace(&mut state.lock().handle, Handle::Closed);
+            if matches!(closing, Handle::Closed) {
+                return Ok(());
+            }
+            guarded(medium, "close", || {
                 drop(closing);
                 Ok(())
-            })
+            })?;
+            // Whoever opens it next cannot know of it.
+            medium.settle(doubt)
         }
         .boxed()
     }

@@ -19,6 +19,10 @@ struct State {
     files: HashMap<usize, File>,
     /// The file that has the name.
     current: Option<usize>,
+    /// The file that has the name after a power cut, for certain.
+    named: Option<usize>,
+    /// The file that is to have it when the folder is synced.
+    renamed: Option<usize>,
     /// The file that is to get it.
     new: Option<usize>,
     installs: usize,
@@ -26,6 +30,7 @@ struct State {
     history: Option<Vec<Moment>>,
     /// Counts writes, changes of the length, and syncs.
     count: usize,
+    syncs: usize,
     failing: Failing,
     limit: Option<u64>,
 }
@@ -46,7 +51,7 @@ pub enum Write {
     Len(u64),
 }
 
-/// What the file that had the name was when something was synced.
+/// What a file that had the name, or may have it after a power cut, was when something was synced.
 #[derive(Debug, Clone)]
 pub struct Moment {
     pub durable: Arc<Vec<u8>>,
@@ -64,8 +69,8 @@ pub enum Failing {
     Once(usize),
     /// The nth from now on, and all after it.
     From(usize),
-    /// The next sync: it loses what it was to make durable, but reads still see it, as on Linux. Then it works again.
-    Sync,
+    /// The nth sync from now on, of a file or of the folder, and perhaps the mth behind that one; then it works again.
+    Sync(usize, Option<usize>),
     /// All, as the disk is read-only.
     ReadOnly,
 }
@@ -82,7 +87,7 @@ impl Disk {
                 unsynced: Vec::new(),
             };
             state.files.insert(0, file);
-            state.current = Some(0);
+            (state.current, state.named) = (Some(0), Some(0));
         }
         disk
     }
@@ -95,10 +100,13 @@ impl Disk {
     /// The moments of all syncs since, and this one.
     pub fn take_history(&self) -> Vec<Moment> {
         let mut state = self.0.lock();
-        let last = state.moment();
-        let mut history = state.history.take().unwrap();
-        history.extend(last);
-        history
+        state.remember();
+        state.history.take().unwrap()
+    }
+
+    /// Whether a failure that was told has not come yet.
+    pub fn is_to_fail(&self) -> bool {
+        self.0.lock().failing != Failing::None
     }
 
     pub fn open(&self) -> Result<RedbDatastore, DatastoreError> {
@@ -111,6 +119,7 @@ impl Disk {
         state.failing = match failing {
             Failing::Once(n) => Failing::Once(now + n),
             Failing::From(n) => Failing::From(now + n),
+            Failing::Sync(n, then) => Failing::Sync(state.syncs + n, then),
             other => other,
         };
     }
@@ -144,19 +153,39 @@ impl Disk {
     /// What survives a power cut now, if nothing does that was not synced.
     pub fn durable(&self) -> Vec<u8> {
         let state = self.0.lock();
-        let current = state.current.map(|current| &state.files[&current]);
-        current.map_or_else(Vec::new, |file| file.durable.to_vec())
+        let named = state.named.map(|named| &state.files[&named]);
+        named.map_or_else(Vec::new, |file| file.durable.to_vec())
     }
 }
 
 impl State {
-    fn moment(&self) -> Option<Moment> {
-        let file = &self.files[&self.current?];
-        Some(Moment {
-            durable: file.durable.clone(),
-            unsynced: file.unsynced.clone(),
+    /// Whichever file has the name after a power cut: a rename that was not synced may be on the disk.
+    fn remember(&mut self) {
+        let mut files = vec![self.named, self.current];
+        files.dedup();
+        let moments = files.into_iter().flatten().map(|file| Moment {
+            durable: self.files[&file].durable.clone(),
+            unsynced: self.files[&file].unsynced.clone(),
             noted: self.noted,
-        })
+        });
+        if let Some(history) = &mut self.history {
+            history.extend(moments);
+        }
+    }
+
+    /// Counts a sync; fails if it is its turn.
+    fn sync(&mut self) -> io::Result<()> {
+        self.remember();
+        self.turn()?;
+        let n = self.syncs;
+        self.syncs += 1;
+        match self.failing {
+            Failing::Sync(at, then) if n == at => {
+                self.failing = then.map_or(Failing::None, |then| Failing::Sync(n + 1 + then, None));
+                Err(io::Error::other("the disk failed to sync"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Counts an operation; fails if it is its turn.
@@ -272,7 +301,6 @@ impl RedbStorage for Disk {
             state.files[&current].image.clone()
         };
         copy.write(0, &image)?;
-        copy.sync_data()?;
         Ok(copy)
     }
 
@@ -280,7 +308,18 @@ impl RedbStorage for Disk {
         let mut state = self.0.lock();
         state.turn()?;
         state.current = state.new.take();
+        state.renamed = state.current;
         state.installs += 1;
+        Ok(())
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let synced = state.sync();
+        // As with the content of a file.
+        let renamed = state.renamed.take();
+        synced?;
+        state.named = renamed.or(state.named);
         Ok(())
     }
 }
@@ -315,21 +354,11 @@ impl StorageBackend for Handle {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        if let Some(moment) = state.moment()
-            && let Some(history) = &mut state.history
-        {
-            history.push(moment);
-        }
-        state.turn()?;
-        let fails = state.failing == Failing::Sync;
-        if fails {
-            state.failing = Failing::None;
-        }
+        let synced = state.sync();
         let file = state.files.get_mut(&self.file).unwrap();
+        // Linux takes for written what it could not write: reads still see it, and the next sync says nothing of it.
         let unsynced = std::mem::take(&mut file.unsynced);
-        if fails {
-            return Err(io::Error::other("the disk failed to sync"));
-        }
+        synced?;
         let durable = Arc::make_mut(&mut file.durable);
         unsynced.iter().for_each(|write| write.apply(durable));
         Ok(())

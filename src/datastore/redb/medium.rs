@@ -13,6 +13,7 @@ use std::{
 
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError, backends::FileBackend};
 
+use super::watched::{Doubt, Watched};
 use crate::datastore::DatastoreError;
 
 /// Bytes of the file that redb may keep in memory: 16 MiB. The store reads everything once, at start, and
@@ -31,14 +32,18 @@ pub trait RedbStorage: Send + Sync + 'static {
     /// Begins a new one beside it, which is empty.
     fn create(&self) -> io::Result<Self::Backend>;
 
-    /// Begins a new one beside it, which durably holds what reading this one yields.
+    /// Begins a new one beside it, which holds what reading this one yields.
     fn copy(&self) -> io::Result<Self::Backend>;
 
-    /// Puts the new one into its place, at once and durably.
+    /// Puts the new one into its place, at once.
     fn install(&self) -> io::Result<()>;
+
+    /// Makes it durable which one is in its place.
+    fn sync_folder(&self) -> io::Result<()>;
 }
 
-type OpenBackend = Box<dyn Fn(&Builder) -> Result<Database, DatabaseError> + Send + Sync>;
+type OpenBackend = Box<dyn Fn(&Doubt) -> Result<Database, DatabaseError> + Send + Sync>;
+type Act = Box<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 pub(super) enum Medium {
     File(PathBuf),
@@ -47,7 +52,8 @@ pub(super) enum Medium {
         open: OpenBackend,
         create: OpenBackend,
         copy: OpenBackend,
-        install: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+        install: Act,
+        sync_folder: Act,
     },
 }
 
@@ -91,19 +97,21 @@ impl Trace {
 impl Medium {
     pub(super) fn other(location: String, storage: impl RedbStorage) -> Self {
         let storage = std::sync::Arc::new(storage);
-        let (creating, copying, installing) = (storage.clone(), storage.clone(), storage.clone());
+        let (opening, creating, copying) = (storage.clone(), storage.clone(), storage.clone());
+        let installing = storage.clone();
         Medium::Other {
             location,
-            open: Box::new(move |builder| {
-                builder.create_with_backend(storage.open().map_err(StorageError::Io)?)
+            open: Box::new(move |doubt| {
+                database(opening.open().map_err(StorageError::Io)?, false, doubt)
             }),
-            create: Box::new(move |builder| {
-                builder.create_with_backend(creating.create().map_err(StorageError::Io)?)
+            create: Box::new(move |doubt| {
+                database(creating.create().map_err(StorageError::Io)?, false, doubt)
             }),
-            copy: Box::new(move |builder| {
-                builder.create_with_backend(copying.copy().map_err(StorageError::Io)?)
+            copy: Box::new(move |doubt| {
+                database(copying.copy().map_err(StorageError::Io)?, true, doubt)
             }),
             install: Box::new(move || installing.install()),
+            sync_folder: Box::new(move || storage.sync_folder()),
         }
     }
 
@@ -124,8 +132,12 @@ impl Medium {
 
     /// Opens the database, or makes one. `before` is what was in use until now: where a disk has gone, none is made in
     /// the folder that it was mounted on.
-    pub(super) fn open(&self, before: Option<Trace>) -> Result<Database, DatastoreError> {
-        match self.attempt(|| self.open_existing()) {
+    pub(super) fn open(
+        &self,
+        before: Option<Trace>,
+        doubt: &Doubt,
+    ) -> Result<Database, DatastoreError> {
+        match self.attempt(|| self.open_existing(doubt)) {
             Err(DatabaseError::Storage(StorageError::Io(error)))
                 if error.kind() == io::ErrorKind::NotFound =>
             {
@@ -136,51 +148,79 @@ impl Medium {
                         source: error.into(),
                     });
                 }
-                self.make(false)?;
-                let opened = self.attempt(|| self.open_existing());
+                self.make(false, doubt)?;
+                let opened = self.attempt(|| self.open_existing(doubt));
                 opened.map_err(|error| self.cannot_open(error))
             }
             opened => opened.map_err(|error| self.cannot_open(error)),
         }
     }
 
-    fn open_existing(&self) -> Result<Database, DatabaseError> {
+    fn open_existing(&self, doubt: &Doubt) -> Result<Database, DatabaseError> {
         match self {
             Medium::File(path) => {
                 let file = OpenOptions::new().read(true).write(true).open(path);
                 let file = file.map_err(StorageError::Io)?;
-                builder().create_with_backend(FileBackend::new(file)?)
+                database(FileBackend::new(file)?, false, doubt)
             }
-            Medium::Other { open, .. } => open(&builder()),
+            Medium::Other { open, .. } => open(doubt),
         }
     }
 
+    /// Leaves nothing in doubt: what can be read is copied if something of it may not be on the disk.
+    pub(super) fn settle(&self, doubt: &Doubt) -> Result<(), DatastoreError> {
+        // What was deleted meanwhile needs no copy.
+        if doubt.is_there() && self.trace().is_ok() {
+            self.move_to_new_ground(doubt)?;
+        }
+        doubt.clear();
+        Ok(())
+    }
+
     /// Copies the database to a new place on the disk, which takes the place of the old one. That is not written to.
-    pub(super) fn move_to_new_ground(&self) -> Result<(), DatastoreError> {
-        self.make(true)
+    pub(super) fn move_to_new_ground(&self, doubt: &Doubt) -> Result<(), DatastoreError> {
+        self.make(true, doubt)
     }
 
     /// Makes a database elsewhere, empty or as a copy, and puts it into its place when it is complete and sound: whatever
     /// happens meanwhile, in its place lies what was there before, or nothing.
-    fn make(&self, copy: bool) -> Result<(), DatastoreError> {
-        let made = self.attempt(|| match self {
-            Medium::File(path) => {
-                let (unfinished, file) = Unfinished::create(path, copy)?;
-                drop(builder().create_with_backend(FileBackend::new(file)?)?);
-                Ok(unfinished.install(path, copy).map_err(StorageError::Io)?)
+    fn make(&self, copy: bool, doubt: &Doubt) -> Result<(), DatastoreError> {
+        let made = self.attempt(|| {
+            let of_new = Doubt::default();
+            let install: Box<dyn FnOnce() -> io::Result<()>> = match self {
+                Medium::File(path) => {
+                    let (unfinished, file) = Unfinished::create(path, copy)?;
+                    drop(database(FileBackend::new(file)?, copy, &of_new)?);
+                    Box::new(move || unfinished.install(path, copy))
+                }
+                Medium::Other {
+                    create,
+                    copy: open_copy,
+                    install,
+                    ..
+                } => {
+                    let make = if copy { open_copy } else { create };
+                    drop(make(&of_new)?);
+                    Box::new(install)
+                }
+            };
+            if of_new.is_there() {
+                let error = "what was written to a new file may not be on the disk";
+                return Err(StorageError::Io(io::Error::other(error)).into());
             }
-            Medium::Other {
-                create,
-                copy: open_copy,
-                install,
-                ..
-            } => {
-                let make = if copy { open_copy } else { create };
-                drop(make(&builder())?);
-                Ok(install().map_err(StorageError::Io)?)
-            }
+            install().map_err(StorageError::Io)?;
+            // After a power cut the old one could be back, or nothing: another attempt makes another one.
+            let synced = self.sync_folder().inspect_err(|_| doubt.raise());
+            Ok(synced.map_err(StorageError::Io)?)
         });
         made.map_err(|error| self.cannot_open(error))
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        match self {
+            Medium::File(path) => sync_folder(folder(&target(path, true))),
+            Medium::Other { sync_folder, .. } => sync_folder(),
+        }
     }
 
     /// Whether the folder is on another disk than the file was.
@@ -236,6 +276,18 @@ impl Medium {
     }
 }
 
+/// Opens a database. A copy is synced before, and not left to what redb does with a file that it has not written.
+fn database(
+    storage: impl StorageBackend,
+    is_copy: bool,
+    doubt: &Doubt,
+) -> Result<Database, DatabaseError> {
+    if is_copy {
+        storage.sync_data().map_err(StorageError::Io)?;
+    }
+    builder().create_with_backend(Watched::new(storage, doubt.clone()))
+}
+
 fn builder() -> Builder {
     let mut builder = Database::builder();
     builder
@@ -266,7 +318,6 @@ impl Unfinished {
             // Whoever could read and write the old one can go on.
             file.set_permissions(old.metadata()?.permissions())?;
             io::copy(&mut old, &mut file)?;
-            file.sync_all()?;
         }
         Ok((unfinished, file))
     }
@@ -281,7 +332,6 @@ impl Unfinished {
                 fs::rename(&self.0, &path)?;
             }
         }
-        sync_folder(folder(&path));
         Ok(())
     }
 }
@@ -311,12 +361,23 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// Makes a name in a folder durable. Some file systems know no such thing, and some folders may not be read.
-fn sync_folder(folder: &Path) {
-    if cfg!(unix)
-        && let Err(error) = File::open(folder).and_then(|folder| folder.sync_all())
-    {
-        tracing::debug!(folder = %folder.display(), %error, "could not sync the folder");
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
     }
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if is_not_offered(&error) => {
+            tracing::debug!(folder = %folder.display(), %error, "could not sync the folder");
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Whether a folder cannot be synced here, however sound the disk is.
+fn is_not_offered(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }
 
 /// What a panic said.

@@ -84,6 +84,10 @@ impl RedbStorage for Reading {
     fn install(&self) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 const PAGE: usize = 4_096;
