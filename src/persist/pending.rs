@@ -37,6 +37,8 @@ pub(crate) struct Change {
     pub(crate) surplus: bool,
     /// Whether the change asks for a commit. Others ride with the next one.
     hard: bool,
+    /// Whether it counts among those that nobody asked for: the peer made room, or expired.
+    evicted: bool,
 }
 
 impl Change {
@@ -46,6 +48,7 @@ impl Change {
         self.purge |= other.purge;
         self.surplus |= other.surplus;
         self.hard |= other.hard;
+        self.evicted |= other.evicted;
         if self.metadata.len() > MAX_LISTED_KEYS {
             self.metadata.clear();
             self.purge = true;
@@ -279,9 +282,13 @@ pub(crate) struct Pending {
     threshold: usize,
     min_interval: Duration,
     max_delay: Duration,
-    /// Every peer in memory, and as many again that are gone.
-    max_dirty: usize,
+    /// Twice as many as may be in memory.
+    max_evicted: usize,
     dirty: Dirty,
+    /// How many of the dirty peers made room, or expired.
+    evicted: usize,
+    /// As many of the commit under way, which may all be dirty again.
+    evicted_in_flight: usize,
     /// What most changes are: records that say themselves what of them is not saved, by slot. Some may be gone.
     records: Slots,
     /// How many records say so.
@@ -313,8 +320,10 @@ impl Pending {
             threshold: config.commit_threshold().get(),
             min_interval: config.min_commit_interval(),
             max_delay: config.max_commit_delay(),
-            max_dirty: config.max_peers().get().saturating_mul(2),
+            max_evicted: config.max_peers().get().saturating_mul(2),
             dirty: Dirty::default(),
+            evicted: 0,
+            evicted_in_flight: 0,
             records: Slots::default(),
             marked: 0,
             hard: 0,
@@ -406,10 +415,15 @@ impl Pending {
 
     /// Notes that nothing of the peer stays on disk, except what is marked afterwards.
     pub(crate) fn purge(&mut self, peer: PeerId, now: Duration) {
+        self.purge_for(peer, false, now);
+    }
+
+    fn purge_for(&mut self, peer: PeerId, evicted: bool, now: Duration) {
         self.forget(&peer);
         let change = Change {
             purge: true,
             hard: true,
+            evicted,
             ..Change::default()
         };
         self.add(peer, change, now);
@@ -419,8 +433,9 @@ impl Pending {
     /// could pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many. And
     /// so it does after the end: that is no change that anybody made.
     pub(crate) fn purge_evicted(&mut self, peer: PeerId, now: Duration) {
-        if !self.closed && (self.dirty.len < self.max_dirty || self.dirty.contains(&peer)) {
-            self.purge(peer, now);
+        let evicted = self.evicted + self.evicted_in_flight;
+        if !self.closed && (evicted < self.max_evicted || self.dirty.contains(&peer)) {
+            self.purge_for(peer, true, now);
         }
     }
 
@@ -430,6 +445,7 @@ impl Pending {
             && let Some(change) = self.dirty.remove(peer)
         {
             self.hard -= usize::from(change.hard);
+            self.evicted -= usize::from(change.evicted);
         }
     }
 
@@ -442,8 +458,9 @@ impl Pending {
             return;
         }
         let kept = self.dirty.get_or_insert(peer);
-        let was_hard = kept.hard;
+        let (was_hard, was_evicted) = (kept.hard, kept.evicted);
         kept.merge(change);
+        self.evicted += usize::from(kept.evicted && !was_evicted);
         if kept.hard && !was_hard {
             self.count_hard(now);
         }
@@ -585,6 +602,7 @@ impl Pending {
     pub(crate) fn begin(&mut self) -> Begun {
         let dirty = std::mem::take(&mut self.dirty);
         self.hard = 0;
+        self.evicted_in_flight = std::mem::take(&mut self.evicted);
         self.in_flight = InFlight {
             rest: dirty.len,
             ..InFlight::default()
@@ -646,6 +664,7 @@ impl Pending {
     /// the caller is to drop without the lock.
     pub(crate) fn end(&mut self, failed: bool, now: Duration) -> (usize, InFlight) {
         let in_flight = std::mem::take(&mut self.in_flight);
+        self.evicted_in_flight = 0;
         self.last_commit = Some(now);
         self.pause = failed.then(|| {
             let pause = self
@@ -667,6 +686,8 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -836,6 +857,23 @@ mod tests {
         pending.forget(&peer);
         assert_eq!(pending.unsaved(), 0);
         assert_eq!(pending.due(SECOND * 100), Due::Idle);
+    }
+
+    #[test]
+    fn what_made_room_is_bounded_whatever_was_deleted_on_demand() {
+        let config = Config::default().with_max_peers(NonZeroUsize::MIN);
+        let mut pending = Pending::new(&config, true);
+        let asked: Vec<PeerId> = (0..50).map(|_| PeerId::random()).collect();
+        asked.iter().for_each(|peer| pending.purge(*peer, SECOND));
+        for round in 0..2 {
+            (0..10).for_each(|_| pending.purge_evicted(PeerId::random(), SECOND));
+            let changes = begun(&mut pending);
+            assert_eq!(changes.len(), 52, "round {round}");
+            // While they are in a commit that fails, others do not take their place.
+            pending.purge_evicted(PeerId::random(), SECOND);
+            pending.give_back(changes, SECOND);
+            pending.end(true, SECOND);
+        }
     }
 
     #[test]
