@@ -287,8 +287,6 @@ pub(crate) struct Pending {
     dirty: Dirty,
     /// How many of the dirty peers made room, or expired.
     evicted: usize,
-    /// As many of the commit under way, which may all be dirty again.
-    evicted_in_flight: usize,
     /// What most changes are: records that say themselves what of them is not saved, by slot. Some may be gone.
     records: Slots,
     /// How many records say so.
@@ -323,7 +321,6 @@ impl Pending {
             max_evicted: config.max_peers().get().saturating_mul(2),
             dirty: Dirty::default(),
             evicted: 0,
-            evicted_in_flight: 0,
             records: Slots::default(),
             marked: 0,
             hard: 0,
@@ -433,8 +430,7 @@ impl Pending {
     /// could pile up such purges without end: beyond the bound the entry stays on disk, where it is a peer too many. And
     /// so it does after the end: that is no change that anybody made.
     pub(crate) fn purge_evicted(&mut self, peer: PeerId, now: Duration) {
-        let evicted = self.evicted + self.evicted_in_flight;
-        if !self.closed && (evicted < self.max_evicted || self.dirty.contains(&peer)) {
+        if !self.closed && (self.evicted < self.max_evicted || self.dirty.contains(&peer)) {
             self.purge_for(peer, true, now);
         }
     }
@@ -601,8 +597,7 @@ impl Pending {
     /// for the next commit.
     pub(crate) fn begin(&mut self) -> Begun {
         let dirty = std::mem::take(&mut self.dirty);
-        self.hard = 0;
-        self.evicted_in_flight = std::mem::take(&mut self.evicted);
+        (self.hard, self.evicted) = (0, 0);
         self.in_flight = InFlight {
             rest: dirty.len,
             ..InFlight::default()
@@ -644,6 +639,11 @@ impl Pending {
     /// Some of what the commit under way did not write is dirty again.
     pub(crate) fn give_back(&mut self, unwritten: Vec<(PeerId, Change)>, now: Duration) {
         for (peer, mut change) in unwritten {
+            // As many others may have made room meanwhile.
+            let is_gone = change.evicted && change.books.is_empty();
+            if is_gone && self.evicted >= self.max_evicted && !self.dirty.contains(&peer) {
+                continue;
+            }
             // Also what only rode along is tried again.
             change.hard = true;
             self.add(peer, change, now);
@@ -664,7 +664,6 @@ impl Pending {
     /// the caller is to drop without the lock.
     pub(crate) fn end(&mut self, failed: bool, now: Duration) -> (usize, InFlight) {
         let in_flight = std::mem::take(&mut self.in_flight);
-        self.evicted_in_flight = 0;
         self.last_commit = Some(now);
         self.pause = failed.then(|| {
             let pause = self
@@ -869,8 +868,8 @@ mod tests {
             (0..10).for_each(|_| pending.purge_evicted(PeerId::random(), SECOND));
             let changes = begun(&mut pending);
             assert_eq!(changes.len(), 52, "round {round}");
-            // While they are in a commit that fails, others do not take their place.
-            pending.purge_evicted(PeerId::random(), SECOND);
+            // While they are in a commit that fails, others may take their place.
+            (0..10).for_each(|_| pending.purge_evicted(PeerId::random(), SECOND));
             pending.give_back(changes, SECOND);
             pending.end(true, SECOND);
         }
