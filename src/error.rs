@@ -44,7 +44,7 @@ pub enum FlushError {
         /// [`Config::flush_deadline`](crate::Config::flush_deadline).
         deadline: Duration,
     },
-    /// The store was shut down before: later changes stay in memory.
+    /// The store was shut down before, or its executor is gone: later changes stay in memory.
     #[error("the peer store is shut down; changes stay in memory")]
     Closed,
 }

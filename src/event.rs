@@ -97,7 +97,7 @@ pub enum Event {
         key: Arc<str>,
     },
     /// The tags of a peer are different from before. The cause is [`Cause::Expired`] when the time of one was over,
-    /// which is told about a minute late at most.
+    /// which is told about a minute late at most; by a store with neither swarm nor datastore, with a later change.
     TagsChanged {
         /// The peer.
         #[cfg_attr(feature = "serde", serde(with = "crate::serial::peer_id"))]

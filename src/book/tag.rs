@@ -27,7 +27,8 @@ pub struct Tag {
 ///
 /// The application marks with them the peers that it cares for. A peer with a tag, of whatever value, does not
 /// expire, and is as safe from eviction as a peer that was dialled with success. A tag may have a time to live: once
-/// that is over no read returns it, and about a minute later at most it is collected, with an
+/// that is over no read returns it, and about a minute later at most (in a store with neither
+/// swarm nor datastore, with a later change) it is collected, with an
 /// [`Event::TagsChanged`](crate::Event::TagsChanged). Tags survive a restart.
 ///
 /// ```
