@@ -19,11 +19,14 @@ mod naive_dials;
 mod naive_network;
 mod naive_room;
 mod ops;
+mod tasks;
 mod universe;
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    thread,
+    time::{Duration, UNIX_EPOCH},
+};
 
-use futures::executor::block_on;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use libp2p_peerstore::{
@@ -35,6 +38,7 @@ use self::{
     naive::{Naive, Written},
     ops::{Op, Restart, Setup},
     support::Swarm,
+    tasks::Tasks,
     universe::{Scope, about},
 };
 
@@ -53,6 +57,7 @@ pub fn run(bytes: &[u8]) {
     }
     // What is left at the end is on disk, and nothing else.
     world.apply(&Op::Restart(Restart::ShutdownThenDrop));
+    world.tasks.block_on(world.store.shutdown()).unwrap();
 }
 
 /// What a run consists of, for whoever must understand one that fails.
@@ -67,6 +72,8 @@ struct World {
     setup: Setup,
     clock: ManualClock,
     datastore: MemoryDatastore,
+    /// What runs of the store beside its callers.
+    tasks: Tasks,
     store: PeerStore,
     swarm: Swarm,
     events: Subscription,
@@ -82,8 +89,10 @@ impl World {
     fn new(mut setup: Setup) -> Self {
         let clock = ManualClock::default();
         setup.config = setup.config.with_clock(clock.clone());
+        let tasks = Tasks::default();
+        setup.config = setup.config.with_executor(tasks.executor());
         let datastore = MemoryDatastore::default();
-        let store = open(&setup, &datastore);
+        let store = open(&setup, &datastore, &tasks);
         let started = clock.started().duration_since(UNIX_EPOCH).unwrap();
         Self {
             naive: Naive::new(&setup, started.as_secs()),
@@ -93,6 +102,7 @@ impl World {
             swarm: Swarm::of(&store),
             events: store.subscribe(),
             store,
+            tasks,
             datastore,
             clock,
             setup,
@@ -138,6 +148,8 @@ impl World {
         if self.setup.flushes {
             self.flush();
         }
+        // What is due is committed now.
+        self.tasks.turn();
     }
 
     /// All that is worth writing, in a run in which everything is written at once.
@@ -226,7 +238,7 @@ impl World {
     }
 
     fn flush(&self) {
-        block_on(self.store.flush()).unwrap();
+        self.tasks.block_on(self.store.flush()).unwrap();
         assert_eq!(self.store.unsaved(), 0);
     }
 
@@ -246,17 +258,23 @@ impl World {
         self.events = none.subscribe();
         match how {
             Restart::ShutdownThenDrop => {
-                block_on(store.shutdown()).unwrap();
+                self.tasks.block_on(store.shutdown()).unwrap();
                 assert_eq!(store.unsaved(), 0);
                 drop(swarm);
             }
             Restart::DropBehaviourThenShutdown => {
                 drop(swarm);
-                block_on(store.shutdown()).unwrap();
+                self.tasks.block_on(store.shutdown()).unwrap();
             }
             Restart::DropAll => drop(swarm),
         }
-        drop(store);
+        // Dropping waits for what another thread does.
+        thread::scope(|scope| {
+            if matches!(how, Restart::DropAll) {
+                scope.spawn(|| self.tasks.finish());
+            }
+            drop(store);
+        });
         if !matches!(how, Restart::ShutdownThenDrop) {
             // Whom only a connection kept expires with it.
             self.naive.all_closed();
@@ -271,7 +289,7 @@ impl World {
         );
 
         let entries = self.datastore.len();
-        self.store = open(&self.setup, &self.datastore);
+        self.store = open(&self.setup, &self.datastore, &self.tasks);
         self.swarm = Swarm::of(&self.store);
         self.events = self.store.subscribe();
         let report = self.store.load_report();
@@ -290,15 +308,13 @@ impl World {
     }
 }
 
-fn open(setup: &Setup, datastore: &MemoryDatastore) -> PeerStore {
+fn open(setup: &Setup, datastore: &MemoryDatastore, tasks: &Tasks) -> PeerStore {
     let local = universe::peer(universe::LOCAL);
     if setup.persistent {
-        block_on(PeerStore::open(
-            local,
-            datastore.clone(),
-            setup.config.clone(),
-        ))
-        .unwrap()
+        let (datastore, config) = (datastore.clone(), setup.config.clone());
+        tasks
+            .block_on(PeerStore::open(local, datastore, config))
+            .unwrap()
     } else {
         PeerStore::in_memory(local, setup.config.clone())
     }
