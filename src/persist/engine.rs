@@ -16,8 +16,11 @@ use smallvec::SmallVec;
 use tracing::Instrument;
 
 use super::{
-    codec, key,
-    pending::{Begun, Change, Due, InFlight, Unsaved, Waiter},
+    change::Change,
+    codec,
+    dirty::InFlight,
+    key,
+    pending::{Begun, Due, Unsaved, Waiter},
     story::Story,
 };
 use crate::{

@@ -8,7 +8,9 @@
 //!                                                            Datastore
 //! ```
 
+mod change;
 pub(crate) mod codec;
+mod dirty;
 mod engine;
 pub(crate) mod key;
 mod limits;
@@ -17,11 +19,12 @@ mod pending;
 mod readable;
 mod story;
 
+pub(crate) use change::Change;
 pub(crate) use engine::{Engine, caught};
 #[cfg(feature = "cli")]
 pub(crate) use limits::MAX_VALUE_LEN;
 pub(crate) use load::load;
-pub(crate) use pending::{Change, Pending, Unsaved};
+pub(crate) use pending::{Pending, Unsaved};
 pub(crate) use readable::read;
 
 /// What [`PeerStore::open`](crate::PeerStore::open) found in the datastore.

@@ -1,116 +1,21 @@
 //! What is not saved yet, and when it is due. Lives under the store's lock; does nothing by itself.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashMap},
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    task::Waker,
-    time::Duration,
-};
+use std::{borrow::Cow, sync::Arc, task::Waker, time::Duration};
 
-use bitflags::bitflags;
 use futures::channel::oneshot;
 use libp2p_identity::PeerId;
 
+use super::{
+    change::{Change, Unwritten},
+    dirty::{Changes, Dirty, InFlight, Slots},
+};
 use crate::{
-    AGENT_VERSION, PROTOCOL_VERSION, clock::Timestamp, compact::Packed, config::Config,
-    datastore::DatastoreError, record::Books,
+    clock::Timestamp, compact::Packed, config::Config, datastore::DatastoreError, record::Books,
 };
 
 /// The pause after a failed commit: doubled by each further failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// More changed metadata keys of one peer than this are not listed: all its metadata is written anew.
-const MAX_LISTED_KEYS: usize = 256;
-
-/// What of one peer must be written.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Change {
-    pub(crate) books: Books,
-    /// The metadata keys that changed or went.
-    pub(crate) metadata: BTreeSet<Cow<'static, str>>,
-    /// Everything of the peer goes first, also what is not in memory; then what the record holds is written.
-    pub(crate) purge: bool,
-    /// There is more of it on disk than goes in one commit.
-    pub(crate) surplus: bool,
-    /// Whether the change asks for a commit. Others ride with the next one.
-    hard: bool,
-    /// Whether it counts among those that nobody asked for: the peer made room, or expired.
-    evicted: bool,
-}
-
-impl Change {
-    fn merge(&mut self, other: Change) {
-        self.books |= other.books;
-        self.metadata.extend(other.metadata);
-        self.purge |= other.purge;
-        self.surplus |= other.surplus;
-        self.hard |= other.hard;
-        self.evicted |= other.evicted;
-        if self.metadata.len() > MAX_LISTED_KEYS {
-            self.metadata.clear();
-            self.purge = true;
-        }
-    }
-
-    /// Takes in what was marked since the change was taken. Returns whether everything of the peer must go first, which
-    /// was not so before.
-    pub(crate) fn note_since(&mut self, since: Change) -> bool {
-        if since.purge && !self.purge {
-            self.purge = true;
-            return true;
-        }
-        self.books |= since.books;
-        self.metadata.extend(since.metadata);
-        false
-    }
-}
-
-bitflags! {
-    /// What of a record is not saved, in the byte that its compact form has for it. The first three are those of
-    /// [`Books`].
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    struct Unwritten: u8 {
-        const ADDRESSES = 1;
-        const PROTOCOLS = 1 << 1;
-        const KEY = 1 << 2;
-        const AGENT = 1 << 3;
-        const VERSION = 1 << 4;
-        /// It asks for a commit.
-        const HARD = 1 << 5;
-    }
-}
-
-impl Unwritten {
-    /// The keys that identify fills; any other is for [`Pending::mark`].
-    fn of_key(key: &str) -> Option<Self> {
-        match key {
-            AGENT_VERSION => Some(Self::AGENT),
-            PROTOCOL_VERSION => Some(Self::VERSION),
-            _ => None,
-        }
-    }
-
-    fn into_change(self) -> Change {
-        let keys = [
-            (Self::AGENT, AGENT_VERSION),
-            (Self::VERSION, PROTOCOL_VERSION),
-        ];
-        let keys = keys.into_iter().filter(|(flag, _)| self.contains(*flag));
-        let metadata: BTreeSet<_> = keys.map(|(_, key)| Cow::Borrowed(key)).collect();
-        let mut books = Books::from_bits_truncate(self.bits())
-            & (Books::ADDRESSES | Books::PROTOCOLS | Books::KEY);
-        books.set(Books::METADATA, !metadata.is_empty());
-        Change {
-            books,
-            metadata,
-            hard: self.contains(Self::HARD),
-            ..Change::default()
-        }
-    }
-}
 
 /// How many peers have changes that are not saved, and why the last attempt failed.
 #[derive(Debug, Clone)]
@@ -121,138 +26,6 @@ pub(crate) struct Unsaved {
 
 /// Told when everything that was dirty at its call is written, or was tried.
 pub(crate) type Waiter = oneshot::Sender<Result<(), Unsaved>>;
-
-/// What is dirty, in many parts by a keyed hash: each grows by itself, so that no change waits for all of it to be moved.
-#[derive(Debug)]
-struct Dirty {
-    shards: Box<[HashMap<PeerId, Change>]>,
-    hasher: RandomState,
-    len: usize,
-}
-
-const SHARDS: usize = 256;
-
-impl Default for Dirty {
-    fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| HashMap::new()).collect(),
-            hasher: RandomState::new(),
-            len: 0,
-        }
-    }
-}
-
-impl Dirty {
-    fn get(&self, peer: &PeerId) -> Option<&Change> {
-        // Mostly there are few.
-        if self.len == 0 {
-            return None;
-        }
-        self.shards[self.shard_of(peer)].get(peer)
-    }
-
-    fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Change> {
-        self.shard(peer).get_mut(peer)
-    }
-
-    fn contains(&self, peer: &PeerId) -> bool {
-        self.get(peer).is_some()
-    }
-
-    fn get_or_insert(&mut self, peer: PeerId) -> &mut Change {
-        if !self.contains(&peer) {
-            self.len += 1;
-        }
-        self.shard(&peer).entry(peer).or_default()
-    }
-
-    fn remove(&mut self, peer: &PeerId) -> Option<Change> {
-        let removed = self.shard(peer).remove(peer);
-        self.len -= usize::from(removed.is_some());
-        removed
-    }
-
-    fn peers(&self) -> impl Iterator<Item = &PeerId> + '_ {
-        self.shards.iter().flat_map(|shard| shard.keys())
-    }
-
-    fn shard(&mut self, peer: &PeerId) -> &mut HashMap<PeerId, Change> {
-        &mut self.shards[self.shard_of(peer)]
-    }
-
-    fn shard_of(&self, peer: &PeerId) -> usize {
-        self.hasher.hash_one(peer) as usize % SHARDS
-    }
-}
-
-/// Everything that was dirty at one moment: to be taken apart without the lock.
-#[derive(Debug)]
-pub(crate) struct Changes(Dirty);
-
-impl Changes {
-    pub(crate) fn into_vec(self) -> Vec<(PeerId, Change)> {
-        self.0.shards.into_iter().flatten().collect()
-    }
-}
-
-/// Peers of the commit under way, each with the number of its part; the parts before `committed` are on disk.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight {
-    peers: HashMap<PeerId, usize>,
-    committed: usize,
-    /// How many peers are in the parts that are not on disk yet.
-    rest: usize,
-}
-
-impl InFlight {
-    pub(crate) fn new(changes: &[(PeerId, Change)], part: usize) -> Self {
-        let peers = changes.iter().enumerate();
-        Self {
-            peers: peers.map(|(at, (peer, _))| (*peer, at / part)).collect(),
-            committed: 0,
-            rest: changes.len(),
-        }
-    }
-
-    fn contains(&self, peer: &PeerId) -> bool {
-        let part = self.peers.get(peer);
-        part.is_some_and(|part| *part >= self.committed)
-    }
-
-    /// Who is not on disk yet.
-    fn rest(&self) -> impl Iterator<Item = &PeerId> + '_ {
-        let parts = self.peers.iter();
-        let rest = parts.filter(|(_, part)| **part >= self.committed);
-        rest.map(|(peer, _)| peer)
-    }
-}
-
-/// Slots of the table, a bit for each: however often one of them is given to another peer, it is noted once.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Slots(Vec<u64>);
-
-impl Slots {
-    fn insert(&mut self, slot: u32) {
-        let (word, bit) = ((slot / u64::BITS) as usize, slot % u64::BITS);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << bit;
-    }
-
-    fn extend(&mut self, slots: &[u32]) {
-        slots.iter().for_each(|slot| self.insert(*slot));
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<u32> {
-        let words = self.0.into_iter().zip((0..).step_by(u64::BITS as usize));
-        let slots = words.flat_map(|(word, first)| {
-            let set = (0..u64::BITS).filter(move |bit| word >> bit & 1 == 1);
-            set.map(move |bit| first + bit)
-        });
-        slots.collect()
-    }
-}
 
 /// What one round of the engine is about.
 #[derive(Debug)]

@@ -30,9 +30,9 @@ impl Tasks {
         let mut future = pin!(future);
         executor::block_on(poll_fn(|cx| {
             // Once before, for what it is woken by, and once after, for what it asks for.
-            self.poll(cx);
+            _ = self.poll(cx);
             let outcome = future.as_mut().poll(cx);
-            self.poll(cx);
+            _ = self.poll(cx);
             outcome
         }))
     }
