@@ -163,6 +163,7 @@ pub mod fuzzing;
 mod group;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod handler;
 mod history;
 mod inner;
 mod links;
@@ -200,7 +201,7 @@ pub mod tool;
 mod view;
 
 pub use address::{AddressInfo, Source, Sources, Standing};
-pub use behaviour::{Handler, PeerStoreBehaviour};
+pub use behaviour::PeerStoreBehaviour;
 pub use book::{AddressBook, KeyBook, MAX_TAG_VALUE, MetadataBook, ProtocolBook, Tag, TagBook};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::*;
@@ -220,6 +221,7 @@ pub use datastore::{RedbDatastore, RedbStorage};
 pub use error::{BehaviourError, FlushError, OpenError};
 pub use event::{Cause, Event, Subscription};
 pub use filter::{AddressFilter, dialable_only, public_only};
+pub use handler::Handler;
 pub use observe::{Learned, Observed, Teach};
 pub use peer::Peer;
 pub use persist::LoadReport;

@@ -68,7 +68,7 @@ bitflags! {
 }
 
 impl Unwritten {
-    /// The keys that identify fills; any other is for [`Pending::mark`].
+    /// The keys that identify fills; any other is for [`Pending::mark`](super::Pending::mark).
     pub(super) fn of_key(key: &str) -> Option<Self> {
         match key {
             AGENT_VERSION => Some(Self::AGENT),

@@ -4,6 +4,7 @@
 //! [`Delta`] what that means for them.
 
 mod addresses;
+mod evidence;
 mod extras;
 mod latency;
 mod names;
@@ -32,7 +33,7 @@ use crate::{
     seat::{Seat, seat},
 };
 
-pub(crate) use addresses::Outcome;
+pub(crate) use evidence::Outcome;
 #[cfg(feature = "identify")]
 pub(crate) use extras::is_key_of;
 pub(crate) use extras::{check_metadata, is_of_identify};

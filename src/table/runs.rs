@@ -13,8 +13,10 @@ use proptest::{collection::vec, option, prelude::*};
 use super::*;
 use crate::{
     address::Address,
+    group::Group,
     history::{Epoch, History},
     record::{Books, Latency},
+    seat::Seat,
 };
 
 /// What a record has, all of it chosen by a few bytes.
