@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libp2p::{
     Multiaddr,
-    swarm::{NetworkBehaviour, SwarmEvent, dummy},
+    swarm::{NetworkBehaviour, dummy},
 };
 use libp2p_peerstore::{Config, ManualClock, Refused, Source, Standing};
 use swarm::*;
@@ -92,9 +92,9 @@ async fn a_gossiped_impostor_spoils_no_dial_to_a_proven_peer<N: Alone>() {
         // It was there all the time, it only never came to be dialled.
         let known = scene.a.info(scene.victim.id, &scene.evil).unwrap();
         assert_eq!(known.standing, Standing::Hearsay);
-        let reached =
-            |event: &SwarmEvent<_>| matches!(event, SwarmEvent::IncomingConnection { .. });
-        assert_eq!(scene.impostor.count(reached), 0);
+        // Not what came in there: a port that was free may be dialled by whoever knows it from before.
+        assert_eq!((known.successes, known.failures), (0, 0));
+        assert_eq!((known.last_success, known.last_failure), (None, None));
     }
 }
 
