@@ -13,8 +13,9 @@ use libp2p_swarm::{
 
 use crate::escape::Escaped;
 
-/// The connection handler of [`PeerStoreBehaviour`](crate::PeerStoreBehaviour): keeps the set of protocols that the remote reports on this
-/// connection, whichever behaviour asks for it (identify does), and reports each change of it as a whole.
+/// The connection handler of [`PeerStoreBehaviour`](crate::PeerStoreBehaviour): keeps the set of protocols that the
+/// remote reports on this connection, whichever behaviour asks for it (identify does), and reports each change of it as
+/// a whole.
 #[derive(Default)]
 pub struct Handler {
     protocols: SupportedProtocols,

@@ -69,7 +69,8 @@
 //!   behaviour and hears what its events say. Either works without the other.
 //! - A [`Datastore`] keeps records between runs. [`RedbDatastore`] is one file; `FsDatastore` (feature `fs`) is the
 //!   folder of a js-libp2p node; `RedisDatastore` (feature `redis`) is a server or a cluster for many nodes;
-//!   [`MemoryDatastore`] is for tests; anyone can [write another one](guide#write-your-own-datastore). [`migrate`] moves peers from one to another.
+//!   [`MemoryDatastore`] is for tests; anyone can [write another one](guide#write-your-own-datastore). [`migrate`] moves
+//!   peers from one to another.
 //! - An [`Event`] says that something is different from before. [`PeerStore::subscribe`], [`PeerStore::watch`]
 //!   and the behaviour itself yield them.
 //!

@@ -5,7 +5,7 @@ use libp2p_core::Multiaddr;
 use super::{Books, Delta, Record, Rules, addresses::is_worth_saving};
 use crate::{
     address::{Address, Sources, Standing},
-    history::{Epoch, Flags, History},
+    history::{Epoch, Flags, History, Step},
     quality,
 };
 
@@ -148,10 +148,7 @@ impl Record {
         let history = &mut entry.history;
         if history.flags.contains(Flags::HELD) {
             history.flags.remove(Flags::HELD);
-            if is_worth_touching(history, epoch, rules) {
-                delta.save_later |= Books::ADDRESSES;
-            }
-            history.last_heard = now;
+            ages_from_now(history, now, epoch, rules, delta);
         }
         if !history.flags.contains(Flags::IN_USE) {
             return;
@@ -190,10 +187,7 @@ impl Record {
             let history = &mut entry.history;
             if history.flags.contains(Flags::ANNOUNCED) {
                 history.flags.remove(Flags::ANNOUNCED);
-                if is_worth_touching(history, epoch, rules) {
-                    delta.save_later |= Books::ADDRESSES;
-                }
-                history.last_heard = now;
+                ages_from_now(history, now, epoch, rules, delta);
             }
         }
     }
@@ -252,4 +246,18 @@ fn is_worth_touching(history: &History, epoch: Epoch, rules: Rules<'_>) -> bool 
     let told = history.told();
     let lifetime = quality::lifetime(told, history, epoch, rules.config);
     !history.is_inbound_only() && rules.is_stale(kept, quality::refreshed_by(told, lifetime))
+}
+
+/// What did not age until now begins to.
+fn ages_from_now(
+    history: &mut History,
+    now: Step,
+    epoch: Epoch,
+    rules: Rules<'_>,
+    delta: &mut Delta,
+) {
+    if is_worth_touching(history, epoch, rules) {
+        delta.save_later |= Books::ADDRESSES;
+    }
+    history.last_heard = now;
 }
