@@ -11,12 +11,10 @@ use crate::support::{
     sorted,
 };
 
+type Flushing = RemoteHandle<Result<(), FlushError>>;
+
 /// A flush that is between taking what is dirty and writing it: it looks for what a deleted peer has left.
-fn between(
-    hand: &mut Hand,
-    datastore: &Recording,
-    store: &PeerStore,
-) -> RemoteHandle<Result<(), FlushError>> {
+fn between(hand: &mut Hand, datastore: &Recording, store: &PeerStore) -> Flushing {
     datastore.take_commits();
     datastore.hold_queries();
     store.delete(&PeerId::random());
@@ -26,11 +24,7 @@ fn between(
     flush
 }
 
-fn released(
-    hand: &mut Hand,
-    datastore: &Recording,
-    flush: RemoteHandle<Result<(), FlushError>>,
-) -> Batch {
+fn released(hand: &mut Hand, datastore: &Recording, flush: Flushing) -> Batch {
     datastore.release();
     hand.settle();
     flush.now_or_never().unwrap().unwrap();
@@ -46,13 +40,19 @@ fn known(hand: &mut Hand, store: &PeerStore) -> PeerId {
     peer
 }
 
-#[test]
-fn what_changes_before_it_is_written_is_written_whole() {
+/// A known peer has changed, and a flush is about to write that.
+fn begun() -> (Hand, Recording, PeerStore, PeerId, Flushing) {
     let (mut hand, datastore) = (Hand::default(), Recording::default());
     let store = hand.open(datastore.clone());
     let peer = known(&mut hand, &store);
     store.protocols().set(peer, ["/new"]);
     let flush = between(&mut hand, &datastore, &store);
+    (hand, datastore, store, peer, flush)
+}
+
+#[test]
+fn what_changes_before_it_is_written_is_written_whole() {
+    let (mut hand, datastore, store, peer, flush) = begun();
     store.addresses().set(peer, [addr(2)]);
     store.protocols().set(peer, ["/newer"]);
     store.metadata().delete_value(&peer, "old");
@@ -69,11 +69,7 @@ fn what_changes_before_it_is_written_is_written_whole() {
 #[test]
 fn a_peer_that_comes_back_before_it_is_written_has_nothing_of_its_former_life() {
     for act in [Act::Succeed, Act::FailAfterApplying] {
-        let (mut hand, datastore) = (Hand::default(), Recording::default());
-        let store = hand.open(datastore.clone());
-        let peer = known(&mut hand, &store);
-        store.protocols().set(peer, ["/new"]);
-        let flush = between(&mut hand, &datastore, &store);
+        let (mut hand, datastore, store, peer, flush) = begun();
         store.delete(&peer);
         store.addresses().set(peer, [addr(3)]);
         datastore.next([act]);
@@ -91,11 +87,7 @@ fn a_peer_that_comes_back_before_it_is_written_has_nothing_of_its_former_life() 
 /// The flush was asked for when the peer was there: on disk it is as it was then, or gone.
 #[test]
 fn a_peer_that_goes_before_it_is_written_goes_with_the_same_commit() {
-    let (mut hand, datastore) = (Hand::default(), Recording::default());
-    let store = hand.open(datastore.clone());
-    let peer = known(&mut hand, &store);
-    store.protocols().set(peer, ["/new"]);
-    let flush = between(&mut hand, &datastore, &store);
+    let (mut hand, datastore, store, peer, flush) = begun();
     store.delete(&peer);
     released(&mut hand, &datastore, flush);
     assert_eq!(keys_of(&datastore.memory), Vec::<String>::new());
